@@ -104,9 +104,6 @@ def _asset(stage: Stage) -> dg.AssetsDefinition:
         key = context.partition_key if context.has_partition_key else None
         partition = partitions.to_ledger(key) if isinstance(key, dg.MultiPartitionKey) else WHOLE
         made = run(project(), stage, partition, {"dagster_run": context.run_id})
-        context.log.info(
-            "%s [%s]: %s", stage.key, partition, "unchanged" if made.skipped else made.record.counts
-        )
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(made.record.version),
             metadata=page.metadata(project(), stage, made),

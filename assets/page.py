@@ -3,8 +3,10 @@ with their pictures, curves, and where the code stands."""
 
 import base64
 import inspect
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from pixelis_pipeline.ledger import artifact
 from pixelis_pipeline.ledger.chain import RunRecord
 from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.media.errors import MediaError
+from pixelis_pipeline.media.store import MediaStore
 from pixelis_pipeline.records import Json, Media, Rejected, Step
 
 _ENTITIES = {ord(sign): f"&#{ord(sign)};" for sign in "\\`*_{}[]<>|&#!"}
@@ -71,22 +74,23 @@ def _dig(row: Json, key: str) -> Any:
 
 def picture(project: Project, row: Json) -> str:
     """A record's picture with its steps drawn on it, as a Markdown image; empty where it has none."""
-    from pixelis_pipeline.verify.draw import draw_steps
-
     found = _dig(row, "media")
     if not isinstance(found, list) or not found or not isinstance(found[0], dict):
         return ""
     try:
-        media = from_row(Media, found[0])
-        if media.kind == "video":
-            pixels = project.media.frames(media, 1)[0][1]
-        else:
-            pixels = project.media.pixels(media)
-        steps = [from_row(Step, each) for each in _dig(row, "steps") or []]
+        return _drawn(project.media, from_row(Media, found[0]), json.dumps(_dig(row, "steps") or []))
     except (MediaError, KeyError, TypeError, ValueError):
         return "*(its media cannot be shown)*"
+
+
+@lru_cache(maxsize=256)  # one question's picture stands on the page of every asset it passed through
+def _drawn(store: MediaStore, media: Media, steps: str) -> str:
+    from pixelis_pipeline.verify.draw import draw_steps
+
+    pixels = store.frames(media, 1)[0][1] if media.kind == "video" else store.pixels(media)
+    drawn = draw_steps(pixels, [from_row(Step, each) for each in json.loads(steps)], max_side=SIDE)
     small = BytesIO()
-    Image.open(BytesIO(draw_steps(pixels, steps, max_side=SIDE))).save(small, "WEBP", quality=80)
+    Image.open(BytesIO(drawn)).save(small, "WEBP", quality=80, method=1)
     return f"![](data:image/webp;base64,{base64.b64encode(small.getvalue()).decode()})"
 
 

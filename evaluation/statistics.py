@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its submodules load at first use, and `stats` takes most of a second
 from numpy.typing import ArrayLike
-from scipy import stats
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 _BLOCK = 2_000_000  # numbers held at once by a resampling
@@ -39,14 +39,14 @@ def _vector(values: ArrayLike, name: str) -> Array:
 
 def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """Exact interval of a proportion, by inverting the binomial's tails (Clopper & Pearson 1934)."""
-    result = stats.binomtest(successes, n)
+    result = scipy.stats.binomtest(successes, n)
     bounds = result.proportion_ci(confidence, method="exact")
     return Interval(successes / n, float(bounds.low), float(bounds.high), n)
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """Score interval of a proportion, without continuity correction (Wilson 1927)."""
-    result = stats.binomtest(successes, n)
+    result = scipy.stats.binomtest(successes, n)
     bounds = result.proportion_ci(confidence, method="wilson")
     return Interval(successes / n, float(bounds.low), float(bounds.high), n)
 
@@ -92,7 +92,7 @@ def bca(
     def ratio(x: Array, y: Array, axis: int) -> Array:
         return x.sum(axis=axis) / y.sum(axis=axis)
 
-    result = stats.bootstrap(
+    result = scipy.stats.bootstrap(
         (top, bottom),
         ratio,
         paired=True,
@@ -158,4 +158,4 @@ def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
     discoveries at most a under independence or positive dependence (Benjamini & Hochberg 1995)."""
     if not p_values:
         return ()
-    return tuple(float(q) for q in stats.false_discovery_control(np.asarray(p_values), method="bh"))
+    return tuple(float(q) for q in scipy.stats.false_discovery_control(np.asarray(p_values), method="bh"))

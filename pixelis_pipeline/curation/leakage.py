@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from pixelis_pipeline.curation.evaluation_twins import LeakageHit, Look, hits, keys, leaks
 from pixelis_pipeline.records import Json, Trajectory, canonical
@@ -64,8 +64,8 @@ def clopper_pearson(k: int, n: int, confidence: float) -> tuple[float, float]:
     if not (0 <= k <= n and 0.0 < confidence < 1.0):
         raise ValueError(f"no interval for {k} of {n} at confidence {confidence}")
     tail = (1.0 - confidence) / 2
-    low = float(beta.ppf(tail, k, n - k + 1)) if k else 0.0
-    high = float(beta.ppf(1.0 - tail, k + 1, n - k)) if k < n else 1.0
+    low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
+    high = float(betaincinv(k + 1, n - k, 1.0 - tail)) if k < n else 1.0
     return low, high
 
 

@@ -113,14 +113,14 @@ def locked(current: Mapping[str, Mapping[str, Hashed]]) -> dict[str, Any]:
 
 def write_lock(root: Path, current: Mapping[str, Mapping[str, Hashed]]) -> None:
     """Write dvc.lock for the versions in force."""
-    text = yaml.safe_dump({"schema": "2.0", "stages": locked(current)}, sort_keys=False)
+    text = yaml.dump({"schema": "2.0", "stages": locked(current)}, Dumper=yaml.CSafeDumper, sort_keys=False)
     replace(root / LOCK, text.encode())
 
 
 def read_lock(root: Path) -> dict[str, Any]:
     """The stages of dvc.lock, none where there is no such file. ValueError where it is no lock file."""
     try:
-        tree = yaml.safe_load((root / LOCK).read_bytes())
+        tree = yaml.load((root / LOCK).read_bytes(), Loader=yaml.CSafeLoader)
     except FileNotFoundError:
         return {}
     except yaml.YAMLError as error:
