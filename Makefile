@@ -6,7 +6,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test quick lint ui bench base lock graph clean
+.PHONY: help demo test quick lint ui bench base tools sam2 lock graph clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -35,11 +35,18 @@ ui: $(READY) ## the Dagster UI on http://127.0.0.1:3000
 bench: $(READY) ## measure, print a table and write benchmarks/out/*.json
 	@$(BIN)/python -m benchmarks
 
-base: $(READY) ## pre-train the nano policy again (about half an hour; goes on after a stop)
-	@$(BIN)/python -m training.base.train --steps 1000 --threads 1 --resume --out training/base/nano
+base: $(READY) ## pre-train the nano policy again (about 35 minutes; goes on after a stop)
+	@$(BIN)/python -m training.base.train --steps 1500 --threads 1 --resume --out training/base/nano
 
 graph: $(READY) ## write dvc.yaml and the generated pages of docs/ again from the code
 	@$(BIN)/pixelis graph
+
+tools: $(READY) ## measure how often each tool fails and write docs/TOOLS.md
+	@$(BIN)/python -m evaluation.tool_audit --out docs/TOOLS.md
+
+sam2: $(READY) ## the sam2 package in an environment of its own (for CUDA, several GB)
+	@[ -x .tools/sam2/bin/python ] || .tools/uv/bin/uv venv --quiet --python $(BIN)/python .tools/sam2
+	@.tools/uv/bin/uv pip install --python .tools/sam2/bin/python -r environment/sam2.in
 
 lock: ## resolve the locked set again from pyproject.toml
 	@sh environment/lock.sh

@@ -4,6 +4,7 @@ An exchange is a question, perhaps with observations, and its answer, in the cha
 contract. No exchange holds a call: the grammar of tools is left for fine-tuning to teach.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from pixelis_pipeline.world.scene import Scene, Thing
 from pixelis_pipeline.world.shapes import COLOURS, SHAPES
 
 Rng = np.random.Generator
+_BOX = re.compile(r"\{[^}]*\}")
+TRIES = 8  # draws until a scene counts as asked out
 CLEARLY = 1.25  # the least ratio of areas by which one thing is called the largest
 
 
@@ -236,9 +239,21 @@ TEXT: tuple[tuple[Callable[[Rng], Exchange], float], ...] = (
 
 
 def about(rng: Rng, scene: Scene, count: int) -> list[Exchange]:
-    """`count` exchanges about a scene."""
-    looks = rng.choice(len(SIGHT), count, p=[share for _, share in SIGHT]).tolist()
-    return [SIGHT[k][0](rng, scene) or find_all(rng, scene) for k in looks]
+    """`count` exchanges about a scene, no box in two of them: one that an earlier answer holds would be
+    copied from there instead of being found in the picture. Where a scene has no more to ask, words."""
+    shares = [share for _, share in SIGHT]
+    exchanges: list[Exchange] = []
+    told: set[str] = set()
+    for _ in range(count):
+        for k in rng.choice(len(SIGHT), TRIES, p=shares).tolist():
+            exchange = SIGHT[k][0](rng, scene)
+            if exchange is not None and told.isdisjoint(_BOX.findall(exchange.answer)):
+                break
+        else:
+            exchange = reading(rng, 1)[0]
+        told.update(_BOX.findall(exchange.answer))
+        exchanges.append(exchange)
+    return exchanges
 
 
 def reading(rng: Rng, count: int) -> list[Exchange]:
