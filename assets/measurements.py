@@ -57,20 +57,22 @@ def _rollouts(work: Work, questions: list[Question]) -> list[Prediction]:
 
     from pixelis_pipeline.agent import policy
     from pixelis_pipeline.agent.rollout import rollouts
+    from pixelis_pipeline.tools.opening import opened
     from pixelis_pipeline.tools.registry import default_registry, disabled_registry
     from pixelis_pipeline.verify.answers import right
 
     made_from = MADE_FROM[work.policy]
     checkpoint = next(iter(work.read(made_from, Checkpoint)))
     tools = work.policy != "sft_no_tools"
-    work.digests |= {"weights": checkpoint.weights, "tools": default_registry().versions}
+    registry = default_registry(work.settings.tools) if tools else disabled_registry()
+    work.digests |= {"weights": checkpoint.weights, "tools": registry.versions}
     torch.set_num_threads(work.settings.sft.threads)
     with work.progress(len(questions)) as advance:
         made = rollouts(
             policy.load(work.folders(made_from)[0] / FOLDER),
             questions,
-            default_registry() if tools else disabled_registry(),
-            work.project.media.pixels,
+            registry,
+            partial(opened, work.project.media),
             work.settings.policy,
             name=work.policy.removesuffix("_no_tools"),
             tools=tools,
@@ -159,7 +161,7 @@ def benchmark_report(work: Work) -> Iterator[Outcome[Page]]:
         curves,
         _funnel(work, records),
         _context(work, records),
-        work.project.media.pixels,
+        work.project.media.view,
         partial(draw_steps, max_side=480),
     )
     (work.folder / "report.html").write_text(html)

@@ -103,7 +103,7 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
             work.folders("base_policy")[0] / FOLDER,
             out,
             work.settings.sft,
-            work.project.media.pixels,
+            work.project.media.view,
             lambda done, all_: advance(1),
         )
     out.rename(work.folder / FOLDER)

@@ -14,7 +14,7 @@ Json = dict[str, Any]
 Role = Literal["training", "evaluation"]
 ActionName = Literal["SEG", "TRK", "OCR", "ZOOM", "TEMP", "PROP"]
 TraceKind = Literal["positive", "outcome-negative", "process-negative", "self-correction"]
-AnswerKind = Literal["choice", "text", "integer", "float", "list"]
+AnswerKind = Literal["choice", "text", "integer", "float", "list", "span"]
 
 
 def canonical(value: Any) -> bytes:
@@ -106,7 +106,8 @@ class Step:
     """A thought and one action with what came back.
 
     `valid`: the call parsed and ran. `decisive`: computed, never claimed (output referenced by a later
-    argument or by the answer). The replay fields are empty until the step has been run again.
+    argument or by the answer). The replay fields are empty until the step has been run again. `artifact` is
+    the digest of what the call returned when a tool of `tool_version` ran it; a teacher's claim has none.
     """
 
     thought: str
@@ -122,6 +123,7 @@ class Step:
     measured: float = 0.0
     threshold: float = 0.0
     verdict: str = ""
+    artifact: str = ""
 
 
 @dataclass(frozen=True, slots=True)

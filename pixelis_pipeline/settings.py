@@ -102,12 +102,42 @@ class TeacherSettings(Section):
     completion_price: Annotated[float, From("P", "likewise")] = 0.0
 
 
+class BackendSettings(Section):
+    """Which backend answers an action (`pixelis tools` names them). `weights` is a local folder, for
+    backends that need one: nothing is ever downloaded."""
+
+    backend: str
+    weights: str = ""
+    device: str = "cpu"
+
+
+class ToolSettings(Section):
+    """The backends of the six actions, and the limits of one call."""
+
+    seg: BackendSettings = BackendSettings(backend="grabcut")
+    zoom: BackendSettings = BackendSettings(backend="lanczos")
+    trk: BackendSettings = BackendSettings(backend="correlation")
+    ocr: BackendSettings = BackendSettings(backend="rapidocr")
+    temp: BackendSettings = BackendSettings(backend="motion")
+    prop: BackendSettings = BackendSettings(backend="pixels")
+    seconds: Annotated[float, From("P", "time limit of a call"), Field(gt=0)] = 60.0
+    pixels: Annotated[int, From("P"), Field(ge=1)] = 64_000_000
+    frames: Annotated[int, From("P", "that TRK follows in one call"), Field(ge=1)] = 1000
+    images: Annotated[int, From("P", "that ZOOM makes for one question"), Field(ge=1)] = 16
+
+
 class ReplaySettings(Section):
-    """Tolerances under which a re-run call counts as the recorded one."""
+    """Tolerances under which a re-run call counts as the recorded one, and what replay may take."""
 
     seg_iou: Annotated[float, From("S", "§3.1"), Field(ge=0, le=1)] = 0.5
+    trk_hota: Annotated[float, From("S", "§3.1"), Field(ge=0, le=1)] = 0.15
+    temp_iou: Annotated[float, From("S", "§3.1"), Field(ge=0, le=1)] = 0.5
+    temp_seconds: Annotated[float, From("P", "or both ends as near as this"), Field(ge=0)] = 1.0
     ocr_anls: Annotated[float, From("S", "§3.1"), Field(ge=0, le=1)] = 0.85
     prop_number_tolerance: Annotated[float, From("P")] = 0.05
+    seconds: Annotated[float, From("P", "a trace; then its process is ended"), Field(gt=0)] = 300.0
+    # Left out where settings are recorded: outcomes do not depend on it.
+    workers: Annotated[int, Field(ge=0, exclude=True, description="processes; 0: one a core")] = 0
 
 
 class CurationSettings(Section):
@@ -191,6 +221,7 @@ class Settings(Section):
     benchmarks: dict[str, SourceSettings] = Field(default_factory=_benchmarks)
     media: MediaLimits = MediaLimits()
     teacher: TeacherSettings = TeacherSettings()
+    tools: ToolSettings = ToolSettings()
     replay: ReplaySettings = ReplaySettings()
     curation: CurationSettings = CurationSettings()
     sft: SftSettings = SftSettings()

@@ -4,20 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
 from pixelis_pipeline.agent.grammar import Answer, Call, Malformed, read
 from pixelis_pipeline.agent.policy import Policy
 from pixelis_pipeline.agent.render import Turn, asked, render
-from pixelis_pipeline.records import Action, Media, Prediction, Question, Step, record_id
+from pixelis_pipeline.records import Action, Prediction, Question, Step, record_id
 from pixelis_pipeline.settings import PolicySettings
 from pixelis_pipeline.tools.contract import Observation, Workspace, spoken
+from pixelis_pipeline.tools.opening import Open
 from pixelis_pipeline.tools.registry import Registry
 
 STAGE = "predictions"
 VERSION = 1
 
-Pixels = Callable[[Media], np.ndarray[Any, Any]]
 Right = Callable[[Question, str], bool]
 
 
@@ -31,40 +29,48 @@ class _Rollout:
     steps: list[Step] = field(default_factory=list)
     answer: str | None = None
 
-    def hear(self, said: str, registry: Registry) -> None:
-        """Take in what the policy said: end, or act and remember what came back. Raises ToolCrash."""
-        turn = read(said)
-        if isinstance(turn, Answer):
-            self.answer = turn.text
-            return
-        if isinstance(turn, Call):
-            seen = registry.call(self.workspace, turn.action)
-            step = Step(turn.thought, turn.action, seen.output, seen.confidence, seen.valid)
-        else:
-            seen = self._unreadable(turn)
-            step = Step(turn.text, Action("", {}), seen.output, seen.confidence, valid=False)
-        self.steps.append(_versioned(step, seen))
-        self.turns.append(Turn(said, seen.text))
-
-    def _unreadable(self, turn: Malformed) -> Observation:
+    def unreadable(self, turn: Malformed) -> Observation:
         """Takes a place among the observations, so that steps and observations count alike."""
         output = {"error": turn.reason}
         seen = Observation(output, spoken("", output), confidence=0.0, valid=False)
         self.workspace.observations.append(seen)
         return seen
 
+    def remember(self, said: str, turn: Call | Malformed, seen: Observation) -> None:
+        """Keep what a turn was and what came back."""
+        if isinstance(turn, Call):
+            thought, action = turn.thought, turn.action
+        else:
+            thought, action = turn.text, Action("", {})
+        self.steps.append(
+            Step(
+                thought,
+                action,
+                seen.output,
+                seen.confidence,
+                seen.valid,
+                tool_version=seen.version,
+                artifact=seen.artifact,
+            )
+        )
+        self.turns.append(Turn(said, seen.text))
 
-def _versioned(step: Step, seen: Observation) -> Step:
-    return Step(
-        step.thought, step.action, step.output, step.confidence, step.valid, tool_version=seen.version
-    )
 
-
-def _begin(question: Question, pixels: Pixels) -> _Rollout:
-    images = [pixels(media) for media in question.media if media.kind == "image"]
-    if not images:
-        raise ValueError(f"question {question.id} has no image; this policy sees images only")
-    return _Rollout(question, Workspace(images))
+def _hear(live: Sequence[_Rollout], said: Sequence[str], registry: Registry) -> None:
+    """Take in what the policy said in each rollout: end, or act and remember what came back. The calls of
+    a turn go to the tools together. Raises ToolCrash."""
+    calls: list[tuple[_Rollout, str, Call]] = []
+    for rollout, text in zip(live, said, strict=True):
+        turn = read(text)
+        if isinstance(turn, Answer):
+            rollout.answer = turn.text
+        elif isinstance(turn, Call):
+            calls.append((rollout, text, turn))
+        else:
+            rollout.remember(text, turn, rollout.unreadable(turn))
+    heard = registry.call_all([(rollout.workspace, call.action) for rollout, _, call in calls])
+    for (rollout, text, call), seen in zip(calls, heard, strict=True):
+        rollout.remember(text, call, seen)
 
 
 def _advance(
@@ -74,15 +80,14 @@ def _advance(
     prompts = [render(policy.contract, asked(r.question), r.turns) for r in live]
     images = [r.workspace.images[0] for r in live]
     said = policy.generate(prompts, images, tokens=tokens, temperature=temperature, seed=seed)
-    for rollout, text in zip(live, said, strict=True):
-        rollout.hear(text, registry)
+    _hear(live, said, registry)
 
 
 def rollouts(
     policy: Policy,
     questions: Sequence[Question],
     registry: Registry,
-    pixels: Pixels,
+    open_media: Open,
     settings: PolicySettings,
     *,
     name: str,
@@ -96,11 +101,14 @@ def rollouts(
     `right` judges an answer; `progress` is told how many questions are done.
 
     A rollout ends with an answer, or without one (answer "", never right) after `settings.turns` turns.
-    Raises ToolCrash where a tool's backend breaks, ValueError for a question without an image.
+    Raises ToolCrash where a tool's backend breaks, ValueError for a question without media.
     """
     predictions: list[Prediction] = []
     for start in range(0, len(questions), settings.batch):
-        group = [_begin(question, pixels) for question in questions[start : start + settings.batch]]
+        group = [
+            _Rollout(question, open_media(question.media))
+            for question in questions[start : start + settings.batch]
+        ]
         for turn in range(settings.turns):
             live = [rollout for rollout in group if rollout.answer is None]
             if not live:

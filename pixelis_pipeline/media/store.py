@@ -11,9 +11,11 @@ import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from pixelis_pipeline.media import image, video
+from pixelis_pipeline.media.clip import Clip
 from pixelis_pipeline.media.errors import MediaError
 from pixelis_pipeline.media.files import inside, kind_of, read, sniff
 from pixelis_pipeline.media.image import Pixels
@@ -67,6 +69,22 @@ class MediaStore:
         it: [(seconds from the first frame, uint8 [height, width, 3] RGB)]. MediaError."""
         data, form = self._typed(media, "video")
         return video.sampled(data, form, media.path, self.limits, media.frames, count or self.limits.frames)
+
+    def view(self, media: Media) -> Pixels:
+        """The picture that a policy of single pictures is shown: an image, or a video's first frame."""
+        return self.clip(media).at(0) if media.kind == "video" else self.pixels(media)
+
+    def clip(self, media: Media) -> Clip:
+        """A video whose frames can be asked for by number. MediaError; decoding errors come when a frame
+        is asked for."""
+        data, form = self._typed(media, "video")
+        return Clip(
+            media.frames,
+            media.fps,
+            media.width,
+            media.height,
+            partial(video.frames, data, form, media.path, self.limits),
+        )
 
     def _typed(self, media: Media, kind: str) -> tuple[bytes, str]:
         data = self.data(media)

@@ -106,6 +106,16 @@ def describe(data: bytes, form: str, name: str, limits: MediaLimits) -> tuple[in
     return width, height, count, round(fps, 6)
 
 
+def frames(data: bytes, form: str, name: str, limits: MediaLimits) -> Iterator[Pixels]:
+    """Every frame from the first on, uint8 [height, width, 3] RGB as shown. Raises MediaError."""
+    for _, frame in _decoded(data, form, name, limits):
+        yield _shown(frame)
+
+
+def _shown(frame: Any) -> Pixels:
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _turns(frame)))
+
+
 def sampled(
     data: bytes, form: str, name: str, limits: MediaLimits, total: int, count: int
 ) -> list[tuple[float, Pixels]]:
@@ -114,9 +124,8 @@ def sampled(
     wanted = (
         {(2 * i + 1) * total // (2 * count) for i in range(count)} if count < total else set(range(total))
     )
-    frames = []
-    for number, (seconds, frame) in enumerate(_decoded(data, form, name, limits)):
-        if number in wanted:
-            rgb = np.rot90(frame.to_ndarray(format="rgb24"), _turns(frame))
-            frames.append((seconds, np.ascontiguousarray(rgb)))
-    return frames
+    return [
+        (seconds, _shown(frame))
+        for number, (seconds, frame) in enumerate(_decoded(data, form, name, limits))
+        if number in wanted
+    ]

@@ -1,31 +1,51 @@
 """Calls an action by name. Whatever a policy writes, it gets an observation back."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import Any
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from pixelis_pipeline.media.errors import MediaError
 from pixelis_pipeline.records import Action, Json, canonical
+from pixelis_pipeline.settings import ToolSettings
 from pixelis_pipeline.tools.contract import (
     ARGUMENTS,
+    Arguments,
+    BatchTool,
+    Look,
     Observation,
+    TempArguments,
     Tool,
     ToolCrash,
     ToolError,
+    TrkArguments,
     Workspace,
+    pixels_of,
     spoken,
+    video_of,
 )
 
+T = TypeVar("T")
 NO_TOOL = "no tool yet"
 TOOLS_OFF = "tools are off"
 
 
 class Registry:
-    """The tools of a run, by action name. Where `closed` is set, every call is answered by that error."""
+    """The tools of a run, by action name, and the limits under which they are called. Where `closed` is
+    set, every call is answered by that error."""
 
-    def __init__(self, tools: Mapping[str, Tool], closed: str = "") -> None:
+    def __init__(
+        self, tools: Mapping[str, Tool], limits: ToolSettings | None = None, closed: str = ""
+    ) -> None:
         self._tools = dict(tools)
+        self._limits = limits or ToolSettings()
         self._closed = closed
 
     @property
@@ -41,55 +61,180 @@ class Registry:
     def call(self, workspace: Workspace, action: Action) -> Observation:
         """Run one action, and append what came back to the workspace (ZOOM's crop to its images).
 
-        A bad call is answered by an invalid observation `{"error": text}`. Raises ToolCrash only, when
-        the backend itself breaks; nothing has been appended then.
+        A bad call is answered by an invalid observation `{"error": text, "kind": kind}`. Raises ToolCrash
+        where the backend itself breaks or runs out of time, MediaError where a frame of the video does
+        not decode; nothing has been appended then.
         """
-        try:
-            observation = self._run(workspace, action)
-        except ToolError as error:
-            output = {"error": str(error)}
-            observation = Observation(output, spoken("", output), confidence=0.0, valid=False)
-        workspace.observations.append(observation)
-        if observation.image is not None:
-            workspace.images.append(observation.image)
-        return observation
+        return self.call_all([(workspace, action)])[0]
 
-    def _run(self, workspace: Workspace, action: Action) -> Observation:
+    def call_all(self, calls: Sequence[tuple[Workspace, Action]]) -> list[Observation]:
+        """One action in each of several workspaces, in as few calls of the backends as they allow.
+
+        Answers and errors as `call`. ValueError where one workspace stands there twice.
+        """
+        if len({id(workspace) for workspace, _ in calls}) != len(calls):
+            raise ValueError("calls of one workspace depend on each other; give one at a time")
+        answers: dict[int, Observation | ToolError] = {}
+        ready: dict[str, list[tuple[int, Arguments]]] = {}
+        for index, (workspace, action) in enumerate(calls):
+            try:
+                arguments = self._checked(workspace, action)
+            except ToolError as error:
+                answers[index] = error
+            else:
+                ready.setdefault(action.name, []).append((index, arguments))
+        for name, asked in ready.items():
+            group = [(calls[index][0], arguments) for index, arguments in asked]
+            answers |= zip((index for index, _ in asked), self._run(name, group), strict=True)
+        observations = []
+        for index, (workspace, _) in enumerate(calls):
+            answer = answers[index]
+            observations.append(_invalid(answer) if isinstance(answer, ToolError) else answer)
+            workspace.observations.append(observations[-1])
+            if (image := observations[-1].image) is not None:
+                workspace.images.append(image)
+        return observations
+
+    def _checked(self, workspace: Workspace, action: Action) -> Arguments:
+        """The call's arguments, where it is well formed and within the limits. Raises ToolError."""
         if self._closed:
-            raise ToolError(self._closed)
+            raise ToolError(self._closed, "unavailable")
         if not isinstance(action.name, str) or action.name not in ARGUMENTS:
-            raise ToolError(f"unknown action {action.name!r:.40}, there are {', '.join(ARGUMENTS)}")
+            # Of what is no text only the type: a list may nest, and a number run, beyond what can be written.
+            name = repr(action.name[:40]) if isinstance(action.name, str) else type(action.name).__name__
+            raise ToolError(f"unknown action {name}, there are {', '.join(ARGUMENTS)}", "action")
         if action.name not in self._tools:
-            raise ToolError(NO_TOOL)
+            raise ToolError(NO_TOOL, "unavailable")
+        said = ""
         try:
             arguments = ARGUMENTS[action.name].model_validate(action.arguments)
-        except ValidationError as error:
-            raise ToolError(_readable(action.name, error)) from error
+        except (ValidationError, RecursionError) as error:
+            said = _readable(action.name, error)
+        if said:
+            # Not from inside the handler: a ValidationError is invisible to the garbage collector, and one
+            # that hangs on the error that is kept here closes a cycle, 4 KB for every bad call.
+            raise ToolError(said, "arguments")
+        self._within_limits(workspace, action.name, arguments)
+        return arguments
+
+    def _within_limits(self, workspace: Workspace, name: str, arguments: Arguments) -> None:
+        limits = self._limits
+        if isinstance(arguments, Look):
+            height, width = pixels_of(workspace, arguments).shape[:2]
+            if height * width > limits.pixels:
+                raise ToolError(f"a picture of {width}x{height} is over {limits.pixels} pixels", "limit")
+            made = sum(seen.image is not None for seen in workspace.observations)
+            if name == "ZOOM" and made >= limits.images:
+                raise ToolError(f"no more than {limits.images} images can be made", "limit")
+        if isinstance(arguments, TrkArguments):
+            clip = video_of(workspace, arguments.end)
+            if arguments.end - arguments.start >= limits.frames:
+                raise ToolError(f"no more than {limits.frames} frames can be followed", "limit")
+            if clip.width * clip.height > limits.pixels:
+                raise ToolError(f"frames of {clip.width}x{clip.height} are too large", "limit")
+        if isinstance(arguments, TempArguments):
+            clip = video_of(workspace)
+            # Half a frame of grace: containers round how long they last.
+            if clip.fps <= 0 or arguments.end > clip.seconds + 0.5 / clip.fps:
+                raise ToolError(f"the video ends at {clip.seconds:.1f} s", "bounds")
+
+    def _run(self, name: str, calls: list[tuple[Workspace, Arguments]]) -> list[Observation | ToolError]:
+        tool = self._tools[name]
+
+        def answers() -> list[Observation | ToolError]:
+            if isinstance(tool, BatchTool):
+                return list(tool.batch(calls))
+            return [_answer(tool, *call) for call in calls]
+
         try:
-            return self._tools[action.name](workspace, arguments)
-        except ToolError:
+            given = _within(self._limits.seconds * len(calls), answers)
+            if len(given) != len(calls) or not all(isinstance(g, Observation | ToolError) for g in given):
+                raise TypeError(f"the backend owes {len(calls)} observations and gave {given!r:.200}")
+            return given
+        except MediaError:
             raise
         except Exception as error:
-            raise ToolCrash(f"{action.name}: {type(error).__name__}: {error}") from error
+            raise ToolCrash(f"{name}: {type(error).__name__}: {error}"[:500]) from error
 
 
-def _readable(name: str, error: ValidationError) -> str:
+def _answer(tool: Tool, workspace: Workspace, arguments: Arguments) -> Observation | ToolError:
+    try:
+        return tool(workspace, arguments)
+    except ToolError as error:
+        return error
+
+
+def _invalid(error: ToolError) -> Observation:
+    output = {"error": str(error), "kind": error.kind}
+    return Observation(output, spoken("", output), confidence=0.0, valid=False)
+
+
+def _within(seconds: float, body: Callable[[], T]) -> T:
+    """What `body` returns. Raises TimeoutError where it takes longer.
+
+    In the main thread an alarm ends it between two calls into native code. Elsewhere no signal arrives, so
+    it runs in a thread of its own that is left behind when its time is up: Python cannot end it.
+    """
+    started = time.monotonic()
+    if threading.current_thread() is threading.main_thread():
+        with _alarm(seconds):
+            returned = body()
+    else:
+        returned = _beside(seconds, body)
+    if time.monotonic() - started > seconds:  # native code that held the alarm back, or swallowed it
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return returned
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    def ring(signum: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+
+    started = time.monotonic()
+    before = signal.signal(signal.SIGALRM, ring)
+    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if left:  # whoever had set an alarm before gets what remains of it
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, left - (time.monotonic() - started)))
+
+
+def _beside(seconds: float, body: Callable[[], T]) -> T:
+    done: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(body())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name="pixelis tool").start()
+    if not wait([done], seconds).done:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return done.result()
+
+
+def _readable(name: str, error: ValidationError | RecursionError) -> str:
     """The first thing wrong with a call, in one line."""
+    if isinstance(error, RecursionError):
+        return f"{name}: nested too deeply"
     first = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     what = first["msg"].removeprefix("Value error, ")
     return f"{name} {where}: {what}"[:200] if where else f"{name}: {what}"[:200]
 
 
-def default_registry() -> Registry:
-    """The embedded backends of ZOOM, SEG, OCR and PROP. Engines are built at their first call."""
-    from pixelis_pipeline.tools.ocr import RapidOcr
-    from pixelis_pipeline.tools.prop import PixelProperties
-    from pixelis_pipeline.tools.seg import GrabCut
-    from pixelis_pipeline.tools.zoom import LanczosZoom
+def default_registry(settings: ToolSettings | None = None) -> Registry:
+    """The backends that the settings choose, the embedded ones by default. Engines are built, and weights
+    read, at their first call. ValueError for a backend that is not known or cannot be loaded."""
+    from pixelis_pipeline.tools.backends import build
 
-    seg = GrabCut()
-    return Registry({"ZOOM": LanczosZoom(), "SEG": seg, "OCR": RapidOcr(), "PROP": PixelProperties(seg)})
+    chosen = settings or ToolSettings()
+    return Registry(build(chosen), chosen)
 
 
 def disabled_registry() -> Registry:

@@ -1,15 +1,19 @@
 """The loop around a policy, with a scripted policy in the model's place."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from pixelis_pipeline.agent import render
 from pixelis_pipeline.agent.rollout import rollouts
+from pixelis_pipeline.media import MediaStore
+from pixelis_pipeline.media.clip import Clip
 from pixelis_pipeline.records import Media, Origin, Question
-from pixelis_pipeline.settings import PolicySettings
-from pixelis_pipeline.tools.contract import Observation, spoken
+from pixelis_pipeline.settings import MediaLimits, PolicySettings
+from pixelis_pipeline.tools.contract import Observation, Workspace, pixels_of, spoken
+from pixelis_pipeline.tools.opening import opened
 from pixelis_pipeline.tools.registry import Registry, disabled_registry
 
 PICTURE = np.full((40, 60, 3), 7, np.uint8)
@@ -64,7 +68,7 @@ def run(scripts: dict[str, list[str]], registry=None, **settings):
         policy,
         [question(text) for text in scripts],
         registry or Registry({"ZOOM": Zoom(), "OCR": Ocr()}),
-        lambda media: PICTURE,
+        lambda media: Workspace([PICTURE]),
         PolicySettings(**settings),
         name="scripted",
         tools=registry is None,
@@ -136,15 +140,71 @@ def test_the_same_run_has_the_same_ids_and_another_seed_others():
     assert run(script)[0][0].id != run(script, turns=5)[0][0].id
 
 
-def test_a_question_without_an_image_is_an_error_that_names_it():
-    from dataclasses import replace
+class Together(Ocr):
+    """Reads many pictures at once, and remembers how many."""
 
-    with pytest.raises(ValueError, match="question Q has no image"):
+    def __init__(self):
+        self.sizes = []
+
+    def batch(self, calls):
+        self.sizes.append(len(calls))
+        return [self(workspace, arguments) for workspace, arguments in calls]
+
+
+def test_the_calls_of_a_turn_go_to_the_tools_together():
+    look, ocr = '<think>Read.</think><call>OCR {"image":0}</call>', Together()
+    scripts = {name: [look, "<answer>40 rows</answer>"] for name in "ABC"}
+    scripts["D"] = ['<think>Read.</think><call>OCR {"image":7}</call>', "<answer>?</answer>"]
+    predictions, _, _ = run(scripts, Registry({"OCR": ocr}))
+    assert ocr.sizes == [3]
+    assert [p.steps[0].output.get("text") for p in predictions] == ["40 rows"] * 3 + [None]
+    assert predictions[3].steps[0].output["kind"] == "bounds"
+
+
+def test_steps_keep_the_digest_of_what_their_call_returned():
+    (prediction,), _, _ = run({"Q": [ZOOM, READ, READ, "<answer>9 rows</answer>"]})
+    zoom, first, again = (step.artifact for step in prediction.steps)
+    assert len(zoom) == 64 and zoom != first == again
+    (bad,), _, _ = run({"Q": ["no turn at all", "<answer>9 rows</answer>"]})
+    assert bad.steps[0].artifact == ""
+
+
+def test_a_question_about_a_video_shows_its_first_frame_and_its_frames_can_be_named():
+    frames = [PICTURE, PICTURE[:9]]
+    clip = Clip(2, 4.0, 60, 40, lambda: iter([frame.copy() for frame in frames]))
+
+    class Rows(Ocr):
+        def __call__(self, workspace, arguments):
+            output = {"text": f"{len(pixels_of(workspace, arguments))} rows"}
+            return Observation(output, spoken("OCR", output), version=self.version)
+
+    class Looking(Scripted):
+        def generate(self, prompts, images, **more):
+            assert all((image == PICTURE).all() for image in images)
+            return super().generate(prompts, [PICTURE] * len(images), **more)
+
+    policy = Looking({"Q": ['<think>x</think><call>OCR {"frame":1}</call>', "<answer>9 rows</answer>"]})
+    (prediction,) = rollouts(
+        policy,
+        [question("Q")],
+        Registry({"OCR": Rows()}),
+        lambda media: Workspace.watching(clip),
+        PolicySettings(),
+        name="x",
+        tools=True,
+        seed=0,
+        right=lambda q, a: q.answer == a,
+    )
+    assert prediction.steps[0].output == {"text": "9 rows"} and prediction.correct
+
+
+def test_a_question_without_media_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="neither an image nor a video"):
         rollouts(
             Scripted({}),
             [replace(question("Q"), media=())],
             Registry({}),
-            lambda media: PICTURE,
+            partial(opened, MediaStore(tmp_path, MediaLimits())),
             PolicySettings(),
             name="x",
             tools=True,

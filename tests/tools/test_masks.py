@@ -48,3 +48,12 @@ def test_what_is_no_mask_is_refused(rle: object) -> None:
 def test_any_counts_are_decoded_or_refused(counts: str, height: int, width: int) -> None:
     with contextlib.suppress(ValueError):
         assert decode({"size": [height, width], "counts": counts}).shape == (height, width)
+
+
+@given(
+    st.integers(1, 24), st.integers(1, 24), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.1, 0.6, 1.0])
+)
+def test_any_mask_comes_back(height: int, width: int, seed: int, density: float) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < density
+    stored = encode(mask)
+    assert stored["size"] == [height, width] and (decode(stored) == mask).all()
