@@ -1,8 +1,8 @@
-"""SEG: what stands out in a box, by GrabCut on the box's neighbourhood.
+"""SEG: the thing that a box surrounds or that points lie on, by GrabCut on a small neighbourhood of it.
 
-No weights: the ring around the box is background by definition, and GrabCut's two colour mixtures decide
-the rest. The work happens on a crop of bounded size, so the cost depends neither on the image nor on
-the box. Several separate objects in one box are all in the mask.
+The work happens on a crop of bounded size, so the cost depends neither on the image nor on the box.
+Several separate things in one box are all in the mask, unless points say which of them are meant. Points
+alone are answered by boxes that grow around them until the thing no longer reaches beyond.
 """
 
 from typing import Any
@@ -11,29 +11,30 @@ import cv2
 import numpy as np
 
 from pixelis_pipeline.tools.contract import (
+    WIRE,
     Observation,
     SegArguments,
     ToolError,
     Workspace,
-    image_at,
+    pixels_of,
     spoken,
     to_pixels,
     to_wire,
 )
+from pixelis_pipeline.tools.grabcut import PARAMETERS, Cut, best_cut, extent
 from pixelis_pipeline.tools.masks import encode
 
 Array = np.ndarray[Any, Any]
 Pixels = tuple[int, int, int, int]
+Spots = tuple[tuple[int, int], ...]  # x, y in pixels
 
-SHORT, LONG = 112, 176  # pixels: GrabCut sees a crop at half its size, but no smaller and no larger than this
+SHORT, LONG = 96, 128  # pixels: GrabCut sees a crop at half its size, but no smaller and no larger than this
 MARGIN = 0.25  # of the box's longer side, taken around it as background
-FRAME = 0.02  # of the crop: its outermost frame counts as background where the box fills the image
-ROUNDS = 2
-GROUNDS = 6  # colours that the background is summed up by
-MAIN = 0.1  # of the background: rarer colours in it are not its own
-LEAST = 0.03  # of the box: where less is found, GrabCut starts again from the whole box
-FAINT = 10.0  # Lab distance that noise alone can make
-SPECK = 0.03  # of the largest piece: smaller ones are noise
+SEED = 0.03  # of the box's longer side: the radius around a point that belongs to the thing
+FILL = 0.1  # of a box around points: a thing of this share or more is not too small for it
+DOUBT = 0.05  # no cut with a lower score is a thing
+REACHES = (0.04, 0.065, 0.1, 0.16, 0.25, 0.4)  # of the image's longer side: half a box around points
+NOTHING = "nothing stands out in the box"
 
 
 class GrabCut:
@@ -42,113 +43,131 @@ class GrabCut:
     @property
     def version(self) -> str:
         return (
-            f"seg/1 grabcut opencv {cv2.__version__} longest={SHORT}-{LONG} margin={MARGIN} "
-            f"frame={FRAME} rounds={ROUNDS} grounds={GROUNDS}/{MAIN} least={LEAST} "
-            f"faint={FAINT} speck={SPECK}"
+            f"seg/2 grabcut opencv {cv2.__version__} longest={SHORT}-{LONG} margin={MARGIN} seed={SEED} "
+            f"fill={FILL} doubt={DOUBT} "
+            f"reaches={'/'.join(map(str, REACHES))} {PARAMETERS}"
         )
 
     def __call__(self, workspace: Workspace, arguments: SegArguments) -> Observation:
-        image = image_at(workspace, arguments.image)
+        image = pixels_of(workspace, arguments)
         height, width = image.shape[:2]
-        mask = self.mask(image, to_pixels(arguments.box, width, height))
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        tight = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-        output = {
-            "box": list(to_wire(tight, width, height)),
-            "area": round(1000 * float(mask.mean())),
-            "mask": encode(mask),
-        }
-        return Observation(
-            output, spoken("SEG", output), mask=mask, version=self.version, source=arguments.image
-        )
+        spots = spots_of(arguments, width, height)
+        if arguments.box is None:
+            mask, cut = _around(image, spots)
+        else:
+            mask, cut = _within(image, to_pixels(arguments.box, width, height), spots)
+        if not mask.any():
+            raise ToolError(NOTHING)
+        return segmented(mask, round(cut.sharp, 3), self.version, arguments)
 
     def mask(self, image: Array, box: Pixels) -> Array:
         """The bool mask [height, width] of what stands out in a pixel box of uint8 RGB `image`.
 
         Raises ToolError where nothing does.
         """
-        height, width = image.shape[:2]
-        left, top, right, bottom = box
-        pad = max(4, round(MARGIN * max(right - left, bottom - top)))
-        x0, y0 = max(0, left - pad), max(0, top - pad)
-        x1, y1 = min(width, right + pad), min(height, bottom + pad)
-        longest = max(x1 - x0, y1 - y0)
-        scale = min(1.0, min(max(SHORT, longest / 2), LONG) / longest)
-        size = (max(8, round((x1 - x0) * scale)), max(8, round((y1 - y0) * scale)))
-        small = cv2.resize(image[y0:y1, x0:x1], size, interpolation=cv2.INTER_AREA)
-        inside = np.zeros(small.shape[:2], bool)
-        sx, sy = size[0] / (x1 - x0), size[1] / (y1 - y0)
-        inside[
-            round((top - y0) * sy) : round((bottom - y0) * sy),
-            round((left - x0) * sx) : round((right - x0) * sx),
-        ] = True
-        found = _tidy(_cut(small, inside))
-        if not found.any():
-            raise ToolError("nothing stands out in the box")
-        soft = cv2.resize(found.astype(np.float32), (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-        mask = np.zeros((height, width), bool)
-        mask[top:bottom, left:right] = soft[top - y0 : bottom - y0, left - x0 : right - x0] > 0.5
+        mask, _ = _within(image, box, ())
         if not mask.any():
-            raise ToolError("nothing stands out in the box")
+            raise ToolError(NOTHING)
         return mask
 
 
-def _cut(crop: Array, inside: Array) -> Array:
-    """GrabCut's foreground (bool) of a small RGB crop; everything not `inside` is background.
-
-    Where the box leaves no room around it, the crop's outermost frame stands for the background, except
-    for what stands out there: a thing may touch the picture's edge.
-    """
-    ring = ~inside
-    if ring.mean() < 0.1:
-        frame = max(1, round(FRAME * min(inside.shape)))
-        ring = np.ones_like(inside)
-        ring[frame:-frame, frame:-frame] = False
-        inside = np.ones_like(inside)
-    for guess in (_stands_out(crop, ring) & inside, inside & ~ring):
-        labels = np.where(guess, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-        labels[ring & ~guess] = cv2.GC_BGD
-        if guess.any():
-            cv2.setRNGSeed(0)
-            ground, thing = np.zeros((1, 65)), np.zeros((1, 65))
-            cv2.grabCut(crop, labels, (0, 0, 1, 1), ground, thing, ROUNDS, cv2.GC_INIT_WITH_MASK)
-        found = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-        if found[inside].mean() >= LEAST:
-            break
-    return found
+def segmented(mask: Array, confidence: float, version: str, arguments: SegArguments) -> Observation:
+    """SEG's observation of a bool mask [height, width] with at least one pixel."""
+    output = {
+        "box": list(to_wire(extent(mask), mask.shape[1], mask.shape[0])),
+        "area": round(1000 * float(mask.mean())),
+        "mask": encode(mask),
+    }
+    return Observation(
+        output,
+        spoken("SEG", output),
+        confidence,
+        mask=mask,
+        version=version,
+        source=arguments.image,
+        frame=arguments.frame,
+    )
 
 
-def _stands_out(crop: Array, ring: Array) -> Array:
-    """Where GrabCut starts (bool): what lies farther from the main colours of the `ring` than most of the
-    ring itself. The ground between several objects then begins on the right side.
-
-    Otsu's threshold caps this where the background is colourful; colours that only a little of the ring
-    has (a neighbour, a stray mark) do not count, or an object of that colour would vanish.
-    """
-    lab = cv2.cvtColor(crop, cv2.COLOR_RGB2LAB).astype(np.float32)
-    ground = lab[ring]
-    cv2.setRNGSeed(0)
-    stop = (cv2.TERM_CRITERIA_MAX_ITER, 8, 0.0)
-    clusters, start = min(GROUNDS, len(ground)), np.zeros((len(ground), 1), np.int32)
-    _, nearest, centres = cv2.kmeans(ground, clusters, start, stop, 1, cv2.KMEANS_PP_CENTERS)
-    share = np.bincount(nearest[:, 0], minlength=len(centres)) / len(ground)
-    main = share >= min(MAIN, share.max())
-    away = np.sqrt(((lab[:, :, None] - centres[main]) ** 2).sum(3)).min(2)
-    levels = np.clip(away, 0, 255).astype(np.uint8)
-    otsu, _ = cv2.threshold(levels[~ring], 0, 255, cv2.THRESH_OTSU)
-    usual = float(np.percentile(levels[ring][main[nearest[:, 0]]], 98))
-    return np.asarray(levels > min(otsu, max(FAINT, usual)))
+def spots_of(arguments: SegArguments, width: int, height: int) -> Spots:
+    """The pixels that a call's points lie in. Raises ToolError for a point outside the call's box."""
+    if arguments.box is not None:
+        x0, y0, x1, y1 = arguments.box
+        for x, y in arguments.points:
+            if not (x0 <= x <= x1 and y0 <= y <= y1):
+                raise ToolError(f"point {x} {y} lies outside the box", "bounds")
+    return tuple((x * (width - 1) // WIRE, y * (height - 1) // WIRE) for x, y in arguments.points)
 
 
-def _tidy(mask: Array) -> Array:
-    """The mask without specks and holes."""
-    kernel = np.ones((2, 2), np.uint8)  # even-sized: opposite anchors keep the mask in its place
-    opened = cv2.dilate(cv2.erode(mask.astype(np.uint8), kernel, anchor=(0, 0)), kernel, anchor=(1, 1))
-    outlines, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = [cv2.drawContours(np.zeros_like(opened), [o], -1, 1, cv2.FILLED).astype(bool) for o in outlines]
-    areas = [int(piece.sum()) for piece in filled]
-    whole = np.zeros_like(mask)
-    for piece, area in zip(filled, areas, strict=True):
-        if area >= SPECK * max(areas):
-            whole |= piece
-    return whole
+def _within(image: Array, box: Pixels, spots: Spots, drawn: bool = True) -> tuple[Array, Cut]:
+    """The mask [height, width] of what stands out in a box, and the cut it comes from. With `spots`, only
+    the pieces that hold one. `drawn`: somebody drew the box around a thing."""
+    height, width = image.shape[:2]
+    left, top, right, bottom = box
+    pad = max(4, round(MARGIN * max(right - left, bottom - top)))
+    x0, y0 = max(0, left - pad), max(0, top - pad)
+    x1, y1 = min(width, right + pad), min(height, bottom + pad)
+    longest = max(x1 - x0, y1 - y0)
+    scale = min(1.0, min(max(SHORT, longest / 2), LONG) / longest)
+    wide, high = max(8, round((x1 - x0) * scale)), max(8, round((y1 - y0) * scale))
+    small = cv2.resize(image[y0:y1, x0:x1], (wide, high), interpolation=cv2.INTER_AREA)
+    sx, sy = wide / (x1 - x0), high / (y1 - y0)
+    x, y = min(round((left - x0) * sx), wide - 1), min(round((top - y0) * sy), high - 1)
+    inner = (x, y, max(x + 1, round((right - x0) * sx)), max(y + 1, round((bottom - y0) * sy)))
+    seeds = np.zeros((high, wide), np.uint8)
+    radius = max(1, round(SEED * max(inner[2] - x, inner[3] - y)))
+    for at_x, at_y in spots:
+        cv2.circle(seeds, (int((at_x + 0.5 - x0) * sx), int((at_y + 0.5 - y0) * sy)), radius, 1, -1)
+    cut = best_cut(small, inner, seeds.astype(bool) if spots else None, drawn)
+    soft = cv2.resize(cut.mask.astype(np.uint8) * 255, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+    mask = np.zeros((height, width), bool)
+    mask[top:bottom, left:right] = soft[top - y0 : bottom - y0, left - x0 : right - x0] > 127
+    return mask, cut
+
+
+def _around(image: Array, spots: Spots) -> tuple[Array, Cut]:
+    """The thing under points: of boxes that grow around them, the cut that is sharp, stays within its box,
+    fills a fair share of it and changes little in the next one. Raises ToolError where there is none."""
+    height, width = image.shape[:2]
+    xs, ys = [x for x, _ in spots], [y for _, y in spots]
+    best: tuple[float, Array, Cut] | None = None
+    last: tuple[float, Array, Cut] | None = None  # only two masks are held: pictures may be huge
+    for reach in REACHES:
+        side = max(2, round(reach * max(width, height)))
+        left, top = max(0, min(xs) - side), max(0, min(ys) - side)
+        box = left, top, min(width, max(xs) + side + 1), min(height, max(ys) + side + 1)
+        mask, cut = _within(image, box, spots, drawn=False)
+        fill = float(mask[box[1] : box[3], left : box[2]].mean())
+        if last is not None:
+            best = _better(best, (last[0] * (1 + _agreement(last[1], mask)) / 2, *last[1:]))
+        last = cut.sharp * (1 - _cut_off(mask, box)) * min(1.0, fill / FILL), mask, cut
+    assert last is not None  # there are several reaches
+    score, mask, cut = _better(best, last)
+    if score < DOUBT:
+        raise ToolError("nothing stands out around the points")
+    return mask, cut
+
+
+def _better(
+    best: tuple[float, Array, Cut] | None, other: tuple[float, Array, Cut]
+) -> tuple[float, Array, Cut]:
+    return other if best is None or other[0] > best[0] else best
+
+
+def _agreement(one: Array, other: Array) -> float:
+    """Intersection over union of two masks; 0 where both are empty."""
+    return float((one & other).sum() / max(1, (one | other).sum()))
+
+
+def _cut_off(mask: Array, box: Pixels) -> float:
+    """The share of a box's outline, apart from the picture's edge, that a mask [height, width] reaches."""
+    (left, top, right, bottom), (height, width) = box, mask.shape
+    part = mask[top:bottom, left:right]
+    sides = (
+        (part[:, 0], left > 0),
+        (part[:, -1], right < width),
+        (part[0], top > 0),
+        (part[-1], bottom < height),
+    )
+    open_sides = [side for side, inner in sides if inner]
+    return float(np.concatenate(open_sides).mean()) if open_sides else 0.0
