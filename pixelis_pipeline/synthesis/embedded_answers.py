@@ -201,7 +201,7 @@ def _count_shapes(entry: Json, said: Json) -> Json:
 
 
 def _moved(entry: Json, said: Json) -> Json:
-    """Follow the shape that moves furthest in the direction that is asked for."""
+    """Follow the shape that moves furthest in the direction that is asked for, measure what it is."""
     x, y = {"left": (-1, 0), "right": (1, 0), "upwards": (0, -1), "downwards": (0, 1)}[said["way"]]
 
     def distance(track: Json) -> float:
@@ -209,15 +209,18 @@ def _moved(entry: Json, said: Json) -> Json:
         return float(x * (last[0] - first[0]) + y * (last[1] - first[1]))
 
     track = max(_seen(entry, "tracks"), key=distance)
-    arguments = {
-        "box": _wire(entry, track["boxes"][0]),
-        "start": track["frames"][0],
-        "end": track["frames"][-1],
-    }
-    boxes = [_wire(entry, box) for box in track["boxes"]]
+    start, end = track["frames"][0], track["frames"][-1]
+    seen = dict(zip(track["frames"], track["boxes"], strict=True))
+    boxes = [_wire(entry, seen[frame]) if frame in seen else None for frame in range(start, end + 1)]
+    colour, shape = track["label"].split()
+    steps = [
+        _step("Follow what moves.", "TRK", {"box": boxes[0], "start": start, "end": end}, {"boxes": boxes}),
+        _step(
+            "See what it is.", "PROP", {"box": boxes[-1], "frame": end}, {"colour": colour, "shape": shape}
+        ),
+    ]
     answers = [choice for choice in said["choices"].split(SEPARATOR) if track["label"] in choice]
-    step = _step(f"Follow the {track['label']}.", "TRK", arguments, {"boxes": boxes})
-    return {"steps": [step], "answer": answers[0] if answers else track["label"]}
+    return {"steps": steps, "answer": answers[0] if answers else track["label"]}
 
 
 def _when(entry: Json, said: Json) -> Json:

@@ -127,7 +127,10 @@ def test_films_are_followed_and_searched() -> None:
         "Which shape moved to the left?\nChoices: The red star. | The blue circle.", ["d"], {"d": film}
     )
     assert moved["answer"] == "The blue circle."
-    assert moved["steps"][0]["action"] == "TRK" and len(moved["steps"][0]["output"]["boxes"]) == 3
+    followed, named = moved["steps"]
+    assert followed["action"] == "TRK" and len(followed["output"]["boxes"]) == 3
+    assert named["action"] == "PROP" and named["output"] == {"colour": "blue", "shape": "circle"}
+    assert named["arguments"] == {"box": followed["output"]["boxes"][-1], "frame": 2}
     for query in ("When does the blue circle appear?", "blue circle appears"):
         when = reply(f"When in the video: {query}", ["d"], {"d": film})
         assert when["answer"] == "1.0-2.5"

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from pixelis_pipeline.synthesis.endpoint import Endpoint
 from pixelis_pipeline.synthesis.parse import trajectory
 from pixelis_pipeline.synthesis.plan import plan
 from pixelis_pipeline.synthesis.store import AnswerStore
+from pixelis_pipeline.tools.opening import opened
 from pixelis_pipeline.tools.registry import default_registry
 from pixelis_pipeline.verify.replay import replay
 from pixelis_pipeline.world.build import build
@@ -30,7 +32,7 @@ ACTIONS = {
     "attribute": ["PROP"],
     "read": ["OCR"],
     "read_small": ["ZOOM", "OCR"],
-    "move": ["TRK"],
+    "move": ["TRK", "PROP"],
     "when": ["TEMP"],
 }
 
@@ -88,7 +90,8 @@ def test_every_question_of_every_task_becomes_a_right_trajectory(run: Run) -> No
 def test_replay_agrees_with_the_teacher(run: Run) -> None:
     registry = default_registry()
     stills = [t for t in run.trajectories if t.question.media[0].kind == "image"]
-    kept = [replay(made, registry, run.media.pixels, SETTINGS.replay) for made in stills]
+    open_media = partial(opened, run.media)
+    kept = [replay(made, registry, open_media, SETTINGS.replay) for made in stills]
     agreed = sum(isinstance(outcome, Accepted) for outcome in kept)
     assert len(stills) >= 12 and agreed >= 0.85 * len(stills)
 

@@ -125,7 +125,7 @@ def test_read_small_asks_for_a_word_of_letters_that_stands_there_once() -> None:
     for seed in range(12):
         annotated = sample("fineweb", annotations={"words": words})
         question = only(questions(annotated, no_pixels, seed=seed), "read_small")
-        assert (question.answer, question.tools) == ("lantern", ("ZOOM", "OCR"))
+        assert (question.answer, question.tools) == ("lantern", ("OCR",))
 
 
 def test_when_gives_a_window_in_seconds() -> None:
