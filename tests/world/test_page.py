@@ -56,7 +56,7 @@ def test_pages_differ_by_phash() -> None:
 
 
 def test_too_small_to_read_whole_and_legible_enlarged() -> None:
-    ocr = RapidOcr()
+    ocr = RapidOcr(side=240)
     whole = enlarged = asked = 0
     for seed in range(4):
         page, words = render_page(_text(seed), seed)
