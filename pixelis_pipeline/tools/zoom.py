@@ -7,7 +7,14 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from pixelis_pipeline.tools.contract import Observation, Workspace, ZoomArguments, image_at, spoken, to_pixels
+from pixelis_pipeline.tools.contract import (
+    Observation,
+    Workspace,
+    ZoomArguments,
+    pixels_of,
+    spoken,
+    to_pixels,
+)
 
 LONGEST = 1024  # pixels; a longer crop is enlarged less
 
@@ -26,7 +33,7 @@ class LanczosZoom:
         return f"zoom/1 pillow {PIL.__version__} lanczos longest={LONGEST}"
 
     def __call__(self, workspace: Workspace, arguments: ZoomArguments) -> Observation:
-        image = image_at(workspace, arguments.image)
+        image = pixels_of(workspace, arguments)
         left, top, right, bottom = to_pixels(arguments.box, image.shape[1], image.shape[0])
         width, height = right - left, bottom - top
         scale = min(float(arguments.scale), LONGEST / max(width, height))
