@@ -6,6 +6,7 @@ One rule per kind, with no model in the loop:
 - integer: the one number the answer holds, equal;
 - float: the one number, rounded to as many decimals as the true answer shows (MathVista's precision);
 - list: the same items in the same order;
+- span: "1.5-4.0" in seconds, tIoU >= .5 with the true one or both ends within a second of it;
 - text: equal after `metrics.plain`, or equal as numbers. Only sources in `ANLS_SOURCES` grade text by
   ANLS >= .5, as their authors do.
 
@@ -17,12 +18,14 @@ import unicodedata
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 
 from pixelis_pipeline.records import Question
-from pixelis_pipeline.verify.metrics import ANLS_FLOOR, anls, plain
+from pixelis_pipeline.verify.metrics import ANLS_FLOOR, anls, plain, span_iou
 
 ANLS_SOURCES = frozenset({"infovqa"})
+SPAN_IOU, SPAN_SECONDS = 0.5, 1.0  # as replay compares spans (spec, "Validation")
 LONGEST = 10_000  # characters of an answer that are looked at
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?![\w]*\d)")
+_SPAN = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?(?:-|–|to) ?(\d{1,6}(?:\.\d{1,6})?) ?s?")
 _STATED = re.compile(r"\banswer\s*(?:is|:)?\s*:?\s*\(?([a-z])\)?(?![\w'])", re.IGNORECASE)
 _LEADING = re.compile(r"(?:option|choice)?\s*[(\[]?([a-z])(?:[)\].:]+(?:\s|$)|$)", re.IGNORECASE)
 
@@ -49,6 +52,8 @@ def _says(kind: str, truth: str, said: str) -> bool:
         return number(truth) is not None and number(truth) == number(said)
     if kind == "float":
         return _same_float(truth, said)
+    if kind == "span":
+        return _same_span(truth, said)
     if kind == "list":
         return _items(truth) == _items(said)
     return _same_text(truth, said)
@@ -93,6 +98,21 @@ def _same_float(truth: str, said: str) -> bool:
         return b.quantize(unit, ROUND_HALF_EVEN) == a
     except InvalidOperation:  # too many digits to be near anything
         return False
+
+
+def span(text: str) -> tuple[float, float] | None:
+    """The time span "start-end" in seconds that a text is; None where it is none."""
+    found = _SPAN.fullmatch(text.strip())
+    start, end = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
+    return (start, end) if start < end else None
+
+
+def _same_span(truth: str, said: str) -> bool:
+    a, b = span(truth), span(said)
+    if a is None or b is None:
+        return False
+    near = max(abs(a[0] - b[0]), abs(a[1] - b[1])) <= SPAN_SECONDS
+    return near or span_iou(a, b) >= SPAN_IOU
 
 
 def _items(text: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 Array = np.ndarray[Any, Any]
 ANLS_FLOOR = 0.5
@@ -39,14 +40,7 @@ def span_iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 def edit_distance(a: str, b: str) -> int:
     """Levenshtein distance in code points."""
-    if len(a) < len(b):
-        a, b = b, a
-    row = list(range(len(b) + 1))
-    for i, left in enumerate(a, 1):
-        above, row[0] = row[0], i
-        for j, right in enumerate(b, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (left != right))
-    return row[-1]
+    return Levenshtein.distance(a, b)
 
 
 def similarity(a: str, b: str) -> float:

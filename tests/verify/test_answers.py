@@ -103,3 +103,21 @@ def test_agreement_with_the_authors_grading_of_mathvista() -> None:
     assert table.total() == 1000
     assert set(key[0] for key in differing) == {"choice"}
     assert sum(differing.values()) <= 12
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("2.0-6.0", True),
+        ("2-6", True),
+        ("2.0 – 6.0 s", True),
+        ("2.9-6.9", True),  # both ends within a second
+        ("2.0-4.0", True),  # half of it
+        ("2.0-3.9", False),
+        ("6.0-2.0", False),
+        ("2.0", False),
+        ("in the middle", False),
+    ],
+)
+def test_a_span_is_right_if_it_overlaps_or_lies_near(said: str, expected: bool) -> None:
+    assert right(asked("2.0-6.0", "span"), said) is expected

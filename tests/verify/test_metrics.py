@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pixelis_pipeline.settings import ReplaySettings
 from pixelis_pipeline.tools.masks import encode
@@ -42,6 +44,35 @@ def test_iou_agrees_with_pycocotools() -> None:
         a, b = rng.random((40, 30)) < 0.4, rng.random((40, 30)) < 0.6
         theirs = coco.iou([encode(a)], [encode(b)], [False])[0, 0]
         assert mask_iou(a, b) == pytest.approx(theirs)
+
+
+corners = st.integers(0, 30)
+boxes = st.tuples(corners, corners, corners, corners).map(
+    lambda b: (b[0], b[1], b[0] + b[2] + 1, b[1] + b[3] + 1)
+)
+readings = st.text("ab1.- ﬁß,", max_size=10)
+
+
+@settings(max_examples=100, deadline=None)
+@given(boxes, boxes, st.integers(-20, 20))
+def test_iou_of_boxes_is_that_of_their_pixels(
+    a: tuple[int, int, int, int], b: tuple[int, int, int, int], shift: int
+) -> None:
+    masks = np.zeros((2, 64, 64), bool)
+    for mask, (left, top, right, bottom) in zip(masks, (a, b), strict=True):
+        mask[top:bottom, left:right] = True
+    value = box_iou(a, b)
+    assert value == pytest.approx(mask_iou(*masks))
+    assert 0.0 <= value == box_iou(b, a) <= 1.0 == box_iou(a, a)
+    assert value == box_iou([side + shift for side in a], [side + shift for side in b])
+
+
+@settings(max_examples=100, deadline=None)
+@given(readings, readings)
+def test_similarity_of_readings(a: str, b: str) -> None:
+    assert 0.0 <= similarity(a, b) == similarity(b, a) <= 1.0 == similarity(a, a)
+    assert anls([a, b], b) == anls([b], b) == 1.0
+    assert anls([a], b) in (0.0, pytest.approx(similarity(" ".join(a.split()), " ".join(b.split()))))
 
 
 @pytest.mark.parametrize(
@@ -92,6 +123,7 @@ def test_anls_against_the_authors_values() -> None:
     truths = {entry["questionId"]: entry["answers"] for entry in gold}
     scores = [anls(truths[entry["questionId"]], entry["answer"]) for entry in said]
     assert np.mean(scores) == pytest.approx(expected["fixture_dataset_score"], abs=0.0005)
+    assert np.mean(scores) == pytest.approx((0 + 8 / 9 + 1 + 0 + 0) / 5, abs=1e-12)
 
 
 SETTINGS = ReplaySettings()
