@@ -1,6 +1,7 @@
 """Running a stage once against the ledger: what it would read, whether it may be skipped, the commit."""
 
 import platform
+import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -120,6 +121,7 @@ def run(project: Project, stage: Stage, partition: str, about: Json | None = Non
                 | ({"blocked": work.blocked} if work.blocked else {}),
             ),
         )
+    shutil.rmtree(work.scratch, ignore_errors=True)  # what it held is in the version now
     return Made(record, False, work.blocked)
 
 
@@ -147,6 +149,6 @@ def derive(project: Project, record: RunRecord) -> str:
     """
     stage = STAGES[record.asset]
     with project.ledger.staging() as folder:
-        work = Work(project, stage, record.partition, folder, record.inputs)
+        work = Work(project, stage, record.partition, folder, record.inputs, afresh=True)
         artifact.seal(folder, artifact.write(folder, stage.record, stage.body(work)), stage.record)
         return dvc.hash_directory(folder, project.root, store=False).version

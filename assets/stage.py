@@ -168,6 +168,7 @@ class Work:
     digests: Json = field(default_factory=dict)
     about: Json = field(default_factory=dict)
     blocked: str = ""
+    afresh: bool = False  # nothing that an earlier run had done may be used
 
     @property
     def settings(self) -> Settings:

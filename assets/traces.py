@@ -98,7 +98,7 @@ def trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
     "replayed_trajectories",
     record=Trajectory,
     inputs=("trajectories",),
-    settings=("replay", "media"),
+    settings=("replay", "tools", "media"),
     kinds=("opencv", "onnx"),
     retries=True,
 )
@@ -106,12 +106,14 @@ def replayed_trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
     """Every recorded call run again and compared with what the trace says. What does not replay under the
     tolerances, or whose answer is wrong, is rejected with the step that decided it."""
     from pixelis_pipeline.tools.registry import default_registry
-    from pixelis_pipeline.verify.replay import replay
+    from pixelis_pipeline.verify.batch import Bench, replay_all
 
-    registry = default_registry()
-    work.digests["tools"] = registry.versions
+    settings = work.settings.replay
+    bench = Bench(work.settings.tools, work.project.media, settings)
+    work.digests["tools"] = default_registry(work.settings.tools).versions
+    log = None if work.afresh else work.scratch / f"{work.stage.code}-{bench.digest[:16]}.jsonl"
     traces = list(work.read("trajectories", Trajectory))
     with work.progress(len(traces)) as advance:
-        for trace in traces:
-            yield replay(trace, registry, work.project.media.pixels, work.settings.replay)
+        for outcome in replay_all(traces, bench, settings, log):
+            yield outcome
             advance(1)

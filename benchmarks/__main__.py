@@ -4,11 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import demo, ledger
+from benchmarks import demo, ledger, replay, tools
 from benchmarks.measurement import Measurement, show, write
 
 SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
     "ledger": lambda given: ledger.suite(),
+    "tools": lambda given: tools.suite(),
+    "replay": lambda given: replay.suite(),
     "demo": lambda given: demo.suite(given.profile, given.to),
 }
 

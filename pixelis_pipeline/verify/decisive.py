@@ -1,49 +1,113 @@
 """Which steps decided something: computed from what was referenced, never taken from a claim.
 
-A valid call is decisive if a later call refers to what it returned (its image, its mask, a box inside its
-box), or if the answer does (a value it returned, its area where areas are compared, or its being one of
-the masks that the answer counts).
+A valid call is decisive if a later valid call refers to what it returned:
+
+- ZOOM: its image;
+- SEG: its mask (`step`), or a box inside its box on the same picture and frame;
+- TRK: a box inside or on one of its boxes, at that box's frame;
+- TEMP: a frame that lies in its span;
+
+or if the answer does: a value that PROP or OCR returned, a span near TEMP's, areas where areas are
+compared, masks where their number is the answer, tracklets where the question is which thing moved and
+one did. References say that a call was used, not that it was made on the right thing: of that the answer
+is the only proof.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from pixelis_pipeline.records import Json, Question, Step
-from pixelis_pipeline.verify.answers import option
-from pixelis_pipeline.verify.metrics import plain
+from pixelis_pipeline.tools.contract import ARGUMENTS
+from pixelis_pipeline.verify.answers import SPAN_IOU, SPAN_SECONDS, option, span
+from pixelis_pipeline.verify.metrics import box_iou, plain, span_iou
 
-SLACK = 5  # wire units by which a box may stick out of the box it was taken from
+SLACK = 5  # wire units by which a box may stick out of the box it was taken from, or that are no movement
+SAME_BOX = 0.5  # IoU from which a box is the tracked one, with or without a margin around it
 
 
 def decisive(question: Question, steps: Sequence[Step], answer: str) -> list[bool]:
     """One flag per replayed step (`valid` and `replayed` filled in)."""
-    said = _spelled(question, answer)
-    found = sum(step.valid and step.action.name == "SEG" for step in steps)
-    weighed = (question.task == "compare" and found > 1) or (question.task == "count" and said == str(found))
+    said = _chosen(question, answer)
+    rates = [media.fps for media in question.media if media.kind == "video"]
+    asked = [_arguments(step) for step in steps]
+    weighed = _weighed(question, steps, plain(said))
     flags = []
     for index, step in enumerate(steps):
-        used = any(_refers(later, index, step) for later in steps[index + 1 :])
-        answers = _answers(step, said) or (weighed and step.action.name == "SEG")
-        flags.append(step.valid and (used or answers))
+        later = [asked[n] for n in range(index + 1, len(steps)) if steps[n].valid]
+        flags.append(
+            step.valid
+            and (
+                step.action.name in weighed
+                or _answers(step, said)
+                or any(_refers(each, index, asked[index], step, rates[0] if rates else 0.0) for each in later)
+            )
+        )
     return flags
 
 
 def _arguments(step: Step) -> Json:
-    return step.action.arguments if isinstance(step.action.arguments, dict) else {}
+    """A valid call's arguments, with their defaults; none where it is not valid."""
+    if not step.valid:
+        return {}
+    return ARGUMENTS[step.action.name].model_validate(step.action.arguments).model_dump()
 
 
-def _refers(later: Step, index: int, step: Step) -> bool:
-    """Whether a later call names what `step`, the call at `index`, returned."""
-    asked, returned = _arguments(later), step.replayed
+def _weighed(question: Question, steps: Sequence[Step], said: str) -> set[str]:
+    """The actions whose results the answer compares or counts, so that every one of them counts."""
+    valid = [step for step in steps if step.valid]
+    masks = sum(step.action.name == "SEG" for step in valid)
+    if question.task == "compare" and masks > 1:
+        return {"SEG"}
+    if question.task == "count" and said == str(masks):
+        return {"SEG"}
+    if question.task == "move" and any(step.action.name == "TRK" and _moved(step) for step in valid):
+        return {"TRK"}
+    return set()
+
+
+def _moved(step: Step) -> bool:
+    """Whether the centre of what was followed ended elsewhere than it began."""
+    boxes = [box for box in step.replayed["boxes"] if box is not None]
+    return bool(boxes) and any(
+        abs(boxes[-1][i] + boxes[-1][i + 2] - boxes[0][i] - boxes[0][i + 2]) > 2 * SLACK for i in (0, 1)
+    )
+
+
+def _refers(later: Json, index: int, mine: Json, step: Step, rate: float) -> bool:
+    """Whether a later call names what `step`, the call at `index` with the arguments `mine`, returned."""
+    returned = step.replayed
     match step.action.name:
         case "ZOOM":
-            return "image" in returned and asked.get("image", 0) == returned["image"]
+            return later.get("image") == returned["image"]
         case "SEG":
-            if asked.get("step") == index:
+            if later.get("step") == index:
                 return True
-            same_image = asked.get("image", 0) == _arguments(step).get("image", 0)
-            return same_image and _inside(asked.get("box"), returned.get("box"))
+            return _picture(later) == _picture(mine) and _inside(later.get("box"), returned["box"])
+        case "TRK":
+            return _on_track(later, returned)
+        case "TEMP":
+            frame = _frame(later)
+            return frame is not None and rate > 0 and returned["start"] <= frame / rate <= returned["end"]
     return False
+
+
+def _on_track(later: Json, returned: Json) -> bool:
+    """Whether a later call looks where the tracked thing is at that frame."""
+    box, at = later.get("box"), (_frame(later) or 0) - returned["start"]
+    if box is None or later.get("image") or not 0 <= at < len(returned["boxes"]):
+        return False
+    there = returned["boxes"][at]
+    return there is not None and (_inside(box, there) or box_iou(box, there) >= SAME_BOX)
+
+
+def _frame(arguments: Json) -> int | None:
+    """The frame that a call names: TRK's first one, else `frame`. None for TEMP, which names seconds."""
+    return None if "query" in arguments else arguments.get("frame", arguments.get("start"))
+
+
+def _picture(arguments: Json) -> tuple[int, int]:
+    """(image, frame) that a call looks at; a video's first frame where it names none."""
+    return arguments.get("image", 0), _frame(arguments) or 0
 
 
 def _inside(inner: Any, outer: Any) -> bool:
@@ -57,22 +121,30 @@ def _inside(inner: Any, outer: Any) -> bool:
     )
 
 
-def _spelled(question: Question, answer: str) -> str:
+def _chosen(question: Question, answer: str) -> str:
     """The answer in words: an option's text where the answer is its letter."""
     if question.answer_kind == "choice":
         index = option(question.choices, answer)
         if index is not None and index < len(question.choices):
-            return plain(question.choices[index])
-    return plain(answer)
+            return question.choices[index]
+    return answer
 
 
 def _answers(step: Step, said: str) -> bool:
-    """Whether the answer is a value that the call returned and the trace speaks of, or a part of the text
-    it read."""
-    if not said or step.action.name not in ("OCR", "PROP"):
-        return False
-    if step.action.name == "OCR":
-        return f" {said} " in f" {plain(str(step.replayed.get('text', '')))} "
-    claimed = step.output if isinstance(step.output, dict) else {}
-    named = [value for name, value in step.replayed.items() if name in claimed]
-    return any(plain(str(value)) == said for value in named)
+    """Whether the answer is a value that the call returned and the trace speaks of, a part of the text it
+    read, or the span it found."""
+    match step.action.name:
+        case "OCR":
+            words = plain(said)
+            return bool(words) and f" {words} " in f" {plain(str(step.replayed['text']))} "
+        case "PROP":
+            claimed = step.output if isinstance(step.output, dict) else {}
+            named = [value for name, value in step.replayed.items() if name in claimed]
+            return bool(plain(said)) and any(plain(str(value)) == plain(said) for value in named)
+        case "TEMP":
+            found, told = (step.replayed["start"], step.replayed["end"]), span(said)
+            return told is not None and (
+                span_iou(found, told) >= SPAN_IOU
+                or max(abs(a - b) for a, b in zip(found, told, strict=True)) <= SPAN_SECONDS
+            )
+    return False

@@ -1,10 +1,14 @@
-"""Replay: every recorded call is run again, and the trace is kept only if it told the truth."""
+"""Replay: every recorded call is run again, and the trace is kept only if it told the truth.
 
-from collections.abc import Callable
+Two kinds of record are held to two standards. A teacher claims what a tool would return; a claim agrees
+or not by the tolerance table. What a tool itself returned (a policy's rollout, a trace that was replayed
+before) is evidence, with its digest in `Step.artifact`: under the same tool version the call must return
+exactly that again. The evidence is `Step.replayed` where a replay filled it in, else `Step.output`; the
+claim stays in `output` beside it, because the thoughts that follow were written with the claim in view.
+"""
+
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
 
 from pixelis_pipeline.columns import to_row
 from pixelis_pipeline.media.errors import MediaError
@@ -12,41 +16,42 @@ from pixelis_pipeline.records import (
     Accepted,
     Failed,
     Json,
-    Media,
     Outcome,
     Rejected,
     Step,
     Trajectory,
+    canonical,
     record_id,
 )
 from pixelis_pipeline.settings import ReplaySettings
-from pixelis_pipeline.tools.contract import ARGUMENTS, Observation, ToolCrash, Workspace
+from pixelis_pipeline.tools.contract import Observation, ToolCrash, Workspace
+from pixelis_pipeline.tools.opening import Open
 from pixelis_pipeline.tools.registry import NO_TOOL, Registry
-from pixelis_pipeline.verify.answers import right
 from pixelis_pipeline.verify.decisive import decisive
-from pixelis_pipeline.verify.tolerance import compare
+from pixelis_pipeline.verify.refusal import DIFFERS, INVALID, OTHER_VERSION, SAME, STAGE, refusal
+from pixelis_pipeline.verify.tolerance import Measured, compare
 
-STAGE = "replayed_trajectories"
-VERSION = 1
-
-SAME, DIFFERS, INVALID, OTHER_VERSION = "same", "differs", "invalid", "other version"
-Pixels = Callable[[Media], np.ndarray[Any, Any]]
+VERSION = 2
 
 
 def replay(
-    trajectory: Trajectory, registry: Registry, pixels: Pixels, settings: ReplaySettings
+    trajectory: Trajectory, registry: Registry, open_media: Open, settings: ReplaySettings
 ) -> Outcome[Trajectory]:
     """Run a trajectory's calls again, in order, in a fresh workspace, and judge it by its kind.
 
-    Accepted: a new trajectory whose steps carry the re-run outputs, the measured agreement, the verdict
-    and `decisive`. Rejected, by the first of: the media cannot be decoded (its rule), unknown action,
-    arguments, no tool yet, other version, invalid call: X, replay differs: X, trap does not spring,
-    wrong answer, right answer. Failed: a backend broke, or the media are gone or changed.
+    Accepted: a new trajectory whose steps carry the re-run outputs, their digests and tool versions, the
+    measured agreement, the verdict and `decisive`. Rejected, by the first of: altered, the media cannot be
+    decoded (its rule), unknown action, arguments, no tool yet, other version, invalid call: X, replay
+    differs: X, trap does not spring, wrong answer, right answer, no evidence. Failed: a backend broke, or
+    the media are gone or changed.
     """
-    media = [each for each in trajectory.question.media if each.kind == "image"]
+    if altered(trajectory):
+        why = "its id is not the hash of its content: it was altered since it was recorded"
+        return Rejected(trajectory.id, STAGE, "altered", detail=why, record=to_row(trajectory))
     try:
-        workspace = Workspace([pixels(each) for each in media])
-        steps = tuple(_again(step, workspace, registry, settings) for step in trajectory.steps)
+        workspace = open_media(trajectory.question.media)
+        versions = registry.versions
+        steps = tuple(_again(step, workspace, registry, versions, settings) for step in trajectory.steps)
     except MediaError as error:
         if error.passing:
             return Failed(trajectory.id, STAGE, str(error), record=to_row(trajectory))
@@ -56,29 +61,54 @@ def replay(
     flags = decisive(trajectory.question, steps, trajectory.answer)
     steps = tuple(replace(step, decisive=flag) for step, flag in zip(steps, flags, strict=True))
     judged = replace(trajectory, steps=steps, parents=(trajectory.id,))
-    refusal = _refusal(judged)
-    if refusal is not None:
-        return replace(refusal, of=trajectory.id, record=to_row(judged))
-    new = record_id(STAGE, VERSION, {"tools": registry.digest}, [trajectory.id], _content(judged))
-    return Accepted(trajectory.id, (replace(judged, id=new),))
+    refused = refusal(judged)
+    if refused is not None:
+        return replace(refused, of=trajectory.id, record=to_row(judged))
+    return Accepted(trajectory.id, (replace(judged, id=identity(judged)),))
 
 
-def _content(judged: Trajectory) -> Json:
-    """All that an id is made of: media count by their digest, not by where a user's files lie."""
+def identity(judged: Trajectory) -> str:
+    """The id of a replayed trajectory: a hash of all that replay let through, tool versions included.
+
+    Media count by their digest, not by where a user's files lie; what fingerprinting adds does not count.
+    """
     placeless = tuple(replace(each, path="") for each in judged.question.media)
-    return to_row(replace(judged, id="", question=replace(judged.question, media=placeless)))
+    question = replace(judged.question, media=placeless)
+    content = to_row(replace(judged, id="", question=question, batch="", phash=(), information=()))
+    return record_id(STAGE, VERSION, {}, judged.parents, content)
 
 
-def _again(step: Step, workspace: Workspace, registry: Registry, settings: ReplaySettings) -> Step:
-    """The step with what its call returns now. Raises ToolCrash."""
-    observation = registry.call(workspace, step.action)
-    version = registry.versions.get(step.action.name, "")
+def altered(trajectory: Trajectory) -> bool:
+    """Whether a record of this stage is no longer what its id was made of.
+
+    Records of this stage have verdicts. Those that de-duplication passed on (they have a `group`) carry
+    ids of later stages, which say nothing of the content.
+    """
+    replayed = any(step.verdict for step in trajectory.steps) and not trajectory.group
+    return replayed and identity(trajectory) != trajectory.id
+
+
+def _again(
+    step: Step,
+    workspace: Workspace,
+    registry: Registry,
+    versions: Mapping[str, str],
+    settings: ReplaySettings,
+) -> Step:
+    """The step with what its call returns now. Raises ToolCrash, MediaError."""
+    seen = registry.call(workspace, step.action)
+    version = versions.get(step.action.name, "")
     if step.tool_version and step.tool_version != version:
-        return replace(step, verdict=OTHER_VERSION, replayed=observation.output, valid=observation.valid)
-    step = replace(step, replayed=observation.output, valid=observation.valid, tool_version=version)
-    if not observation.valid:
-        return replace(step, verdict=_invalid(step, observation))
-    measured = compare(step.action.name, step.output, observation.output, settings)
+        return replace(step, verdict=OTHER_VERSION, replayed=seen.output, valid=seen.valid)
+    kept = _kept(step, seen)
+    step = replace(step, replayed=seen.output, valid=seen.valid, tool_version=version, artifact=seen.artifact)
+    if not seen.valid:
+        return replace(step, verdict=_invalid(step.output, seen) if kept else INVALID)
+    measured = (
+        compare(step.action.name, step.output, seen.output, settings)
+        if kept
+        else Measured("artifact", 0.0, 1.0)
+    )
     return replace(
         step,
         metric=measured.metric,
@@ -88,73 +118,18 @@ def _again(step: Step, workspace: Workspace, registry: Registry, settings: Repla
     )
 
 
-def _invalid(step: Step, observation: Observation) -> str:
+def _kept(step: Step, seen: Observation) -> bool:
+    """Whether a tool's recorded evidence is what its call returns now, and the digest is the digest of it.
+    A teacher's claim is no evidence, so there is nothing to keep."""
+    if not (step.artifact or step.replayed):
+        return True
+    recorded = step.replayed or step.output
+    return step.artifact == seen.artifact and canonical(recorded) == canonical(seen.output)
+
+
+def _invalid(claimed: Json, seen: Observation) -> str:
     """A call that fails as the trace says it failed has told the truth."""
-    if observation.output["error"] == NO_TOOL:
+    if seen.output["kind"] == "unavailable":
         return NO_TOOL
-    return SAME if step.output == observation.output else INVALID
-
-
-def _refusal(judged: Trajectory) -> Rejected | None:
-    """Why a replayed trajectory is not kept; None where it is."""
-    for index, step in enumerate(judged.steps):
-        if step.action.name not in ARGUMENTS:
-            return _rejected("unknown action", index, step)
-        if step.verdict == NO_TOOL:
-            return _rejected(NO_TOOL, index, step)
-        if not step.valid and not _parses(step):
-            return _rejected("arguments", index, step)
-    if judged.kind == "process-negative":
-        return _trap_refusal(judged)
-    correct = right(judged.question, judged.answer)
-    if judged.kind == "outcome-negative":
-        return _answer_refusal("right answer", judged) if correct else None
-    for index, step in enumerate(judged.steps):
-        kept = judged.kind != "self-correction" or not step.flawed
-        if kept and step.verdict != SAME:
-            return _rejected(_rule(step), index, step)
-    return None if correct else _answer_refusal("wrong answer", judged)
-
-
-def _trap_refusal(judged: Trajectory) -> Rejected | None:
-    """A trap must differ at exactly its tagged step, so that what it teaches is that step."""
-    if not any(step.flawed for step in judged.steps):
-        return Rejected("", STAGE, "trap does not spring", detail="no step is tagged as flawed")
-    for index, step in enumerate(judged.steps):
-        if step.flawed and step.verdict != DIFFERS:
-            return _rejected("trap does not spring", index, step)
-        if not step.flawed and step.verdict != SAME:
-            return _rejected(_rule(step), index, step)
-    return None
-
-
-def _parses(step: Step) -> bool:
-    """Whether the call itself is well formed, whatever came of it."""
-    try:
-        ARGUMENTS[step.action.name].model_validate(step.action.arguments)
-    except ValueError:
-        return False
-    return True
-
-
-def _rule(step: Step) -> str:
-    rules = {
-        OTHER_VERSION: OTHER_VERSION,
-        INVALID: f"invalid call: {step.action.name}",
-        DIFFERS: f"replay differs: {step.action.name}",
-    }
-    return rules[step.verdict]
-
-
-def _rejected(rule: str, index: int, step: Step) -> Rejected:
-    said = f"step {index}: {str(step.action.name)[:40]}"
-    if "error" in step.replayed:
-        said += f": {step.replayed['error']}"
-    if not step.metric:
-        return Rejected("", STAGE, rule, detail=said)
-    return Rejected("", STAGE, rule, step.measured, step.threshold, detail=said)
-
-
-def _answer_refusal(rule: str, judged: Trajectory) -> Rejected:
-    said, truth = judged.answer[:80], judged.question.answer[:80]
-    return Rejected("", STAGE, rule, detail=f"said {said!r}, true is {truth!r}")
+    told = isinstance(claimed, dict) and claimed.get("error") == seen.output["error"]
+    return SAME if told and all(seen.output.get(key) == claimed[key] for key in claimed) else INVALID

@@ -24,16 +24,22 @@ from pixelis_pipeline.records import (
     canonical,
 )
 from pixelis_pipeline.settings import ReplaySettings
-from pixelis_pipeline.tools.contract import Observation, Workspace
+from pixelis_pipeline.tools.contract import Observation, Tool, Workspace
 from pixelis_pipeline.tools.masks import decode, encode
 from pixelis_pipeline.tools.registry import Registry
-from pixelis_pipeline.verify.replay import replay
+from pixelis_pipeline.verify.replay import identity, replay
 
 TOLERANCES = ReplaySettings()
 
 
 def run(trace: Trajectory, pixels: np.ndarray, registry: Registry) -> Outcome[Trajectory]:
-    return replay(trace, registry, lambda media: pixels, TOLERANCES)
+    return replay(trace, registry, lambda media: Workspace([pixels]), TOLERANCES)
+
+
+def kept(trace: Trajectory, pixels: np.ndarray, registry: Registry) -> Trajectory:
+    outcome = run(trace, pixels, registry)
+    assert isinstance(outcome, Accepted), outcome
+    return outcome.records[0]
 
 
 def with_step(trace: Trajectory, index: int, **changes: Any) -> Trajectory:
@@ -112,6 +118,7 @@ def test_true_traces_pass_and_pass_again(cases: list[Any], registry: Registry) -
         assert from_table(Trajectory, to_table(Trajectory, [kept])) == [kept]
 
 
+@pytest.mark.slow
 def test_replay_catches_planted_mutations(cases: list[Any], registry: Registry) -> None:
     planted: Counter[str] = Counter()
     caught: Counter[str] = Counter()
@@ -209,12 +216,150 @@ def test_decisive_steps_are_computed(cases: list[Any], registry: Registry) -> No
     assert flags(claimed, attribute.pixels) == [True, True, False]
 
 
-def test_a_new_tool_gives_a_new_record(cases: list[Any], registry: Registry) -> None:
+class Renamed:
+    """A tool under another version."""
+
+    def __init__(self, tool: Tool) -> None:
+        self._tool = tool
+
+    @property
+    def version(self) -> str:
+        return self._tool.version + " patched"
+
+    def __call__(self, workspace: Workspace, arguments: Any) -> Observation:
+        return self._tool(workspace, arguments)
+
+
+def test_a_new_tool_gives_a_new_record_and_does_not_vouch_for_the_old(
+    cases: list[Any], registry: Registry
+) -> None:
     case = cases[0]
-    fewer = Registry({name: tool for name, tool in registry._tools.items() if name != "OCR"})
-    first, second = (run(case.trajectory, case.pixels, each) for each in (registry, fewer))
-    assert isinstance(first, Accepted) and isinstance(second, Accepted)
-    assert first.records[0].id != second.records[0].id
+    newer = Registry(registry._tools | {"SEG": Renamed(registry._tools["SEG"])})
+    first, second = (kept(case.trajectory, case.pixels, each) for each in (registry, newer))
+    assert first.id != second.id
+    outcome = run(first, case.pixels, newer)
+    assert isinstance(outcome, Rejected) and outcome.rule == "other version"
+    unused = Registry(registry._tools | {"OCR": Renamed(registry._tools["OCR"])})
+    assert kept(case.trajectory, case.pixels, unused).id == first.id
+
+
+def acted(trace: Trajectory, pixels: np.ndarray, registry: Registry) -> Trajectory:
+    """The trace as a policy would leave it that made the same calls: outputs are the tools'."""
+    workspace = Workspace([pixels])
+    steps = []
+    for step in trace.steps:
+        seen = registry.call(workspace, step.action)
+        steps.append(replace(step, output=seen.output, tool_version=seen.version, artifact=seen.artifact))
+    return replace(trace, steps=tuple(steps))
+
+
+def forged(trace: Trajectory, index: int, **changes: Any) -> Trajectory:
+    """A replayed trace whose evidence at a step is changed, its digest and its id made to fit."""
+    evidence = {**trace.steps[index].replayed, **changes}
+    artifact = Observation(evidence, "").artifact
+    changed = with_step(trace, index, replayed=evidence, artifact=artifact)
+    return replace(changed, id=identity(changed))
+
+
+def verdict(outcome: Outcome[Trajectory], index: int) -> tuple[str, str, float]:
+    assert isinstance(outcome, Rejected)
+    step = outcome.record["steps"][index]
+    return step["verdict"], step["metric"], step["measured"]
+
+
+def test_what_a_tool_returned_must_come_back_exactly(cases: list[Any], registry: Registry) -> None:
+    case = cases[0]
+    rolled = acted(case.trajectory, case.pixels, registry)
+    first = kept(rolled, case.pixels, registry)
+    assert [step.replayed for step in first.steps] == [step.output for step in rolled.steps]
+    assert [step.artifact for step in first.steps] == [step.artifact for step in rolled.steps] != ["", ""]
+    assert kept(first, case.pixels, registry).steps == first.steps
+    area = rolled.steps[0].output["area"]
+    # one per mille off: a teacher may say so, a tool may not have
+    assert kept(claiming(case.trajectory, 0, area=area + 1), case.pixels, registry)
+    lie = {**rolled.steps[0].output, "area": area + 1}
+    for claim in (
+        with_step(rolled, 0, output=lie),
+        with_step(rolled, 0, output=lie, artifact=Observation(lie, "").artifact),
+        with_step(rolled, 0, artifact="0" * 64),
+    ):
+        outcome = run(claim, case.pixels, registry)
+        assert isinstance(outcome, Rejected) and outcome.rule == "replay differs: SEG"
+        assert verdict(outcome, 0) == ("differs", "artifact", 0.0)
+
+
+def test_a_replayed_trace_is_held_to_what_was_replayed_not_to_the_claim(
+    cases: list[Any], registry: Registry
+) -> None:
+    case = cases[0]
+    first = kept(case.trajectory, case.pixels, registry)
+    assert first.steps[0].output == case.trajectory.steps[0].output != first.steps[0].replayed
+    lie = forged(first, 0, area=first.steps[0].replayed["area"] + 1)
+    assert verdict(run(lie, case.pixels, registry), 0) == ("differs", "artifact", 0.0)
+    bare = with_step(first, 0, artifact="")
+    bare = replace(bare, id=identity(bare))
+    assert verdict(run(bare, case.pixels, registry), 0) == ("differs", "artifact", 0.0)
+
+
+def test_a_record_that_was_altered_is_noticed_before_anything_is_run(
+    cases: list[Any], registry: Registry
+) -> None:
+    case = cases[0]
+    first = kept(case.trajectory, case.pixels, registry)
+
+    def unopened(media: object) -> Workspace:
+        raise AssertionError("the media were opened")
+
+    for changed in (
+        replace(first, answer=first.answer + "."),
+        replace(first, steps=first.steps[1:]),
+        with_step(first, 0, thought="I was told."),
+        with_step(first, 1, decisive=not first.steps[1].decisive),
+        replace(first, parents=("another",)),
+        replace(first, id="0" * 64),
+        replace(first, question=replace(first.question, text="Another?")),
+    ):
+        outcome = replay(changed, registry, unopened, TOLERANCES)
+        assert isinstance(outcome, Rejected) and outcome.rule == "altered", changed
+        assert outcome.of == changed.id
+    later = replace(first, batch="000", phash=("0" * 16,), information=(0.5,))
+    assert kept(later, case.pixels, registry)
+    passed_on = replace(later, id="1" * 64, group="0" * 64)  # de-duplication gives ids of its own
+    assert kept(passed_on, case.pixels, registry)
+    read_again = from_table(Trajectory, to_table(Trajectory, [first]))[0]
+    assert kept(read_again, case.pixels, registry)
+
+
+def test_a_right_answer_needs_evidence(cases: list[Any], registry: Registry) -> None:
+    attribute, compare, read = cases[:3]
+
+    def rule(trace: Trajectory, case: Any) -> str:
+        outcome = run(trace, case.pixels, registry)
+        return outcome.rule if isinstance(outcome, Rejected) else "kept"
+
+    guess = replace(attribute.trajectory, steps=())
+    assert rule(guess, attribute) == "no evidence"
+    assert rule(replace(guess, kind="self-correction"), attribute) == "no evidence"
+    assert rule(replace(guess, kind="outcome-negative", answer="grey"), attribute) == "kept"
+    # one of two areas says nothing about which is larger
+    assert rule(replace(compare.trajectory, steps=compare.trajectory.steps[:1]), compare) == "no evidence"
+    # looked at something else: the answer stands in nothing that was returned
+    assert rule(replace(read.trajectory, steps=(read.trajectory.steps[0],)), read) == "no evidence"
+
+    def asking_for(case: Any, *tools: str) -> Trajectory:
+        question = replace(case.trajectory.question, tools=tools)
+        return replace(case.trajectory, question=question)
+
+    assert rule(asking_for(read, "OCR"), read) == "kept"
+    assert rule(asking_for(read, "OCR", "SEG"), read) == "no evidence"
+    # an invalid call of it is none, nor a flawed one
+    failing = Action("PROP", {"step": 7})
+    error = registry.call(Workspace([attribute.pixels]), failing).output
+    segmented = asking_for(compare, "PROP")
+    tried = replace(segmented, steps=(*segmented.steps, Step("", failing, error)))
+    assert rule(tried, compare) == "no evidence"
+    flawed = with_step(asking_for(attribute, "PROP"), 1, flawed=True)
+    assert rule(replace(flawed, kind="self-correction"), attribute) == "no evidence"
 
 
 class Broken:
@@ -243,7 +388,7 @@ def test_a_broken_tool_fails_and_bad_media_rejects(cases: list[Any], registry: R
     assert isinstance(outcome, Failed) and "TimeoutError" in outcome.error
 
     def replayed(rule: str) -> Outcome[Trajectory]:
-        def unreadable(media: object) -> np.ndarray:
+        def unreadable(media: object) -> Workspace:
             raise MediaError(rule, "scene.png")
 
         return replay(case.trajectory, registry, unreadable, TOLERANCES)

@@ -1,0 +1,94 @@
+"""Why a replayed trajectory is not kept: the rules of acceptance, by kind of trace."""
+
+from pixelis_pipeline.records import Rejected, Step, Trajectory
+from pixelis_pipeline.tools.contract import ARGUMENTS
+from pixelis_pipeline.tools.registry import NO_TOOL
+from pixelis_pipeline.verify.answers import right
+
+STAGE = "replayed_trajectories"
+
+SAME, DIFFERS, INVALID, OTHER_VERSION = "same", "differs", "invalid", "other version"
+
+
+def refusal(judged: Trajectory) -> Rejected | None:
+    """The first rule that a replayed trajectory breaks (`of` and `record` are the caller's to fill in);
+    None where it is kept.
+
+    Kept are a positive or self-correction whose unflawed steps replay, whose answer is right and rests on
+    what a tool returned; an outcome-negative whose answer is wrong; a trap that differs at exactly its
+    tagged step, so that what it teaches is that step.
+    """
+    for index, step in enumerate(judged.steps):
+        if step.action.name not in ARGUMENTS:
+            return _rejected("unknown action", index, step)
+        if step.verdict == NO_TOOL:
+            return _rejected(NO_TOOL, index, step)
+        if not step.valid and not _parses(step):
+            return _rejected("arguments", index, step)
+    if judged.kind == "process-negative":
+        return _trap(judged)
+    correct = right(judged.question, judged.answer)
+    if judged.kind == "outcome-negative":
+        return _answer("right answer", judged) if correct else None
+    for index, step in enumerate(judged.steps):
+        if step.verdict != SAME and not _excused(judged, step):
+            return _rejected(_rule(step), index, step)
+    return _evidence(judged) if correct else _answer("wrong answer", judged)
+
+
+def _excused(judged: Trajectory, step: Step) -> bool:
+    return judged.kind == "self-correction" and step.flawed
+
+
+def _evidence(judged: Trajectory) -> Rejected | None:
+    """A right answer that no call led to was guessed, or was told the teacher: nothing to learn from."""
+    seen = [step for step in judged.steps if step.valid and not _excused(judged, step)]
+    if missing := sorted(set(judged.question.tools) - {step.action.name for step in seen}):
+        needed = f"{judged.question.task} needs {missing[0]}, which was never validly called"
+        return Rejected("", STAGE, "no evidence", detail=needed)
+    if not any(step.decisive for step in seen):
+        return Rejected("", STAGE, "no evidence", detail="nothing that a call returned is referred to")
+    return None
+
+
+def _trap(judged: Trajectory) -> Rejected | None:
+    if not any(step.flawed for step in judged.steps):
+        return Rejected("", STAGE, "trap does not spring", detail="no step is tagged as flawed")
+    for index, step in enumerate(judged.steps):
+        if step.flawed and step.verdict != DIFFERS:
+            return _rejected("trap does not spring", index, step)
+        if not step.flawed and step.verdict != SAME:
+            return _rejected(_rule(step), index, step)
+    return None
+
+
+def _parses(step: Step) -> bool:
+    """Whether the call itself is well formed, whatever came of it."""
+    try:
+        ARGUMENTS[step.action.name].model_validate(step.action.arguments)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _rule(step: Step) -> str:
+    rules = {
+        OTHER_VERSION: OTHER_VERSION,
+        INVALID: f"invalid call: {step.action.name}",
+        DIFFERS: f"replay differs: {step.action.name}",
+    }
+    return rules[step.verdict]
+
+
+def _rejected(rule: str, index: int, step: Step) -> Rejected:
+    said = f"step {index}: {str(step.action.name)[:40]}"
+    if "error" in step.replayed:
+        said += f": {step.replayed['error']}"
+    if not step.metric:
+        return Rejected("", STAGE, rule, detail=said)
+    return Rejected("", STAGE, rule, step.measured, step.threshold, detail=said)
+
+
+def _answer(rule: str, judged: Trajectory) -> Rejected:
+    said, truth = judged.answer[:80], judged.question.answer[:80]
+    return Rejected("", STAGE, rule, detail=f"said {said!r}, true is {truth!r}")
