@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from operator import attrgetter
 
-from assets import console
+from assets import console, trying
 from assets.stage import Project, StageError, home
 from pixelis_pipeline.ledger.chain import TamperedChain
 from pixelis_pipeline.ledger.ledger import LedgerError, MissingVersion
@@ -20,6 +20,7 @@ a first walk:
   pixelis trace accuracy/sft/capabilities/all  from a reported number to pixels and licences
   pixelis verify                               hash everything again; a flipped byte is named
   make ui                                      look at it in Dagster
+  pixelis tools try SEG --image a.jpg --box 100 100 500 500    one call on a picture of yours
 
 settings: pixelis.toml beside workspace.yaml, or variables such as PIXELIS_SOURCES__SA1B__SEED=8;
 `pixelis settings` prints them with where each number comes from.
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     gc.add_argument("--yes", action="store_true", help="free it")
 
+    trying.declare(commands)
     commands.add_parser("settings", help="numbers and their provenance: S paper, D derived, M mirror, P ours")
     commands.add_parser("graph", help="write dvc.yaml and the generated pages of docs/ from the code")
     return parser
@@ -129,6 +131,10 @@ def _gc(project: Project, given: argparse.Namespace) -> int:
     return freeing.show(project, free=given.yes)
 
 
+def _tools(project: Project, given: argparse.Namespace) -> int:
+    return trying.show(project, given)
+
+
 def _settings(project: Project, given: argparse.Namespace) -> int:
     rows = [
         [name, str(attrgetter(name)(project.settings)), str(default), mark.code, mark.where]
@@ -153,6 +159,7 @@ _COMMANDS = {
     "trace": _trace,
     "verify": _verify,
     "gc": _gc,
+    "tools": _tools,
     "settings": _settings,
     "graph": _graph,
 }

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def _dig(row: Json, key: str) -> Any:
 
 
 def picture(project: Project, row: Json) -> str:
-    """A record's picture with its steps drawn on it, as a Markdown image; empty where it has none."""
+    """A record's picture with its steps drawn on it (of a video a sheet of the frames they name), as a
+    Markdown image; empty where it has none."""
     found = _dig(row, "media")
     if not isinstance(found, list) or not found or not isinstance(found[0], dict):
         return ""
@@ -85,13 +87,46 @@ def picture(project: Project, row: Json) -> str:
 
 @lru_cache(maxsize=256)  # one question's picture stands on the page of every asset it passed through
 def _drawn(store: MediaStore, media: Media, steps: str) -> str:
-    from pixelis_pipeline.verify.draw import draw_steps
+    from pixelis_pipeline.tools.opening import opened
+    from pixelis_pipeline.verify.draw import draw_trace
 
-    pixels = store.frames(media, 1)[0][1] if media.kind == "video" else store.pixels(media)
-    drawn = draw_steps(pixels, [from_row(Step, each) for each in json.loads(steps)], max_side=SIDE)
+    told = [from_row(Step, each) for each in json.loads(steps)]
+    drawn = draw_trace(opened(store, [media]), told, max_side=SIDE * (2 if media.kind == "video" else 1))
     small = BytesIO()
     Image.open(BytesIO(drawn)).save(small, "WEBP", quality=80, method=1)
     return f"![](data:image/webp;base64,{base64.b64encode(small.getvalue()).decode()})"
+
+
+def replay_table(row: Json) -> str:
+    """What replay found out about each step of a record, as a Markdown table; empty where nothing was run
+    again. In the picture above it the re-run is solid, and the claim beside it dashed."""
+    from pixelis_pipeline.tools.contract import spoken
+
+    def said(step: Step, output: Any) -> str:
+        try:
+            return spoken(step.action.name, output)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return json.dumps(output)  # a teacher may claim what no tool would
+
+    lines = []
+    try:
+        steps = [from_row(Step, each) for each in _dig(row, "steps") or []]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return ""
+    for index, step in enumerate(steps):
+        both = f"{said(step, step.output)} → {said(step, step.replayed) if step.replayed else 'not run'}"
+        compared = [step.metric, f"{step.measured:.3g}", f"{step.threshold:.3g}"] if step.metric else [""] * 3
+        cells = [index, step.action.name, both, *compared, step.verdict, "yes" if step.decisive else ""]
+        lines.append(f"| {' | '.join(_escaped(cell) for cell in cells)} |")
+    if not any(step.verdict for step in steps):
+        return ""
+    head = "| step | action | recorded → re-run | metric | value | threshold | verdict | decisive |"
+    return "\n".join([head, "|---:|---|---|---|---:|---:|---|---|", *lines])
+
+
+def _shown(project: Project, row: Json, caption: str) -> str:
+    """One example: its picture, its caption and, where it was replayed, what came of each step."""
+    return "\n\n".join(part for part in (picture(project, row), caption, replay_table(row)) if part)
 
 
 def _rows(folder: Path) -> Iterator[Json]:
@@ -113,8 +148,8 @@ def _caption(row: Json) -> str:
 
 def kept_examples(project: Project, folder: Path) -> str:
     """The first records that were kept, as Markdown with pictures; empty where they show none."""
-    rows = [row for row in _rows(folder) if _dig(row, "media")]
-    return "\n\n".join(f"{picture(project, row)}\n\n{_caption(row)}" for row in rows)
+    rows = islice((row for row in _rows(folder) if _dig(row, "media")), EXAMPLES)
+    return "\n\n".join(_shown(project, row, _caption(row)) for row in rows)
 
 
 def _different(rejections: Iterable[Rejected]) -> list[Rejected]:
@@ -132,9 +167,8 @@ def rejected_examples(project: Project, folder: Path) -> str:
     shown = []
     for each in _different(artifact.rejected(folder)):
         value = "" if each.measured is None else f" {each.measured:.3g} against {each.threshold}"
-        shown.append(
-            f"{picture(project, each.record)}\n\n**{_escaped(each.rule)}**{value} {_escaped(each.detail)}"
-        )
+        caption = f"**{_escaped(each.rule)}**{value} {_escaped(each.detail)}"
+        shown.append(_shown(project, each.record, caption))
     return "\n\n".join(shown)
 
 

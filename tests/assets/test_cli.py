@@ -39,7 +39,7 @@ def test_help_teaches_and_needs_no_project():
     done = subprocess.run(
         [sys.executable, "-m", "assets.cli", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    for word in ("run", "status", "trace", "verify", "gc", "a first walk", "pixelis.toml"):
+    for word in ("run", "status", "trace", "verify", "gc", "tools", "a first walk", "pixelis.toml"):
         assert word in done.stdout
 
 
