@@ -33,9 +33,9 @@ def test_every_stage_conserves_its_records_and_rejections_say_why(splits: Projec
             folder = splits.ledger.folder(key, partition)
             assert artifact.counts(folder).conserved
             assert all(r.rule and r.stage for r in artifact.rejected(folder))
-    for partition, rule in (("000-starqa", "no tool yet"), ("000-ego4d", "no tool yet")):
+    for partition in ("000-starqa", "000-ego4d"):  # questions about video are proven like the others
         folder = splits.ledger.folder("replayed_trajectories", partition)
-        assert {r.rule for r in artifact.rejected(folder)} == {rule}
+        assert artifact.counts(folder).accepted >= 1
 
 
 def test_splits_are_disjoint_and_traced_to_training_media(splits: Project):
