@@ -52,7 +52,7 @@ class PixelProperties:
     @property
     def version(self) -> str:
         return (
-            f"prop/2 opencv {cv2.__version__} size={SMALL}/{MEDIUM} noticeable={NOTICEABLE}/{COMPARABLE} "
+            f"prop/3 opencv {cv2.__version__} size={SMALL}/{MEDIUM} noticeable={NOTICEABLE}/{COMPARABLE} "
             f"thin={THIN} angles={ANGLES} other={OTHER} sample={SAMPLE} of {self._segmenter.version}"
         )
 

@@ -21,7 +21,7 @@ from pixelis_pipeline.tools.contract import (
     to_wire,
     video_of,
 )
-from pixelis_pipeline.tools.grabcut import extent
+from pixelis_pipeline.tools.cut_quality import extent
 from pixelis_pipeline.tools.sam2 import enlarged, libraries, loaded, prepared, weights_digest
 
 CORNERS = (2, 3)  # SAM 2's point labels for a box's first and second corner

@@ -21,14 +21,15 @@ from pixelis_pipeline.tools.contract import (
     to_pixels,
     to_wire,
 )
-from pixelis_pipeline.tools.grabcut import PARAMETERS, Cut, best_cut, extent
+from pixelis_pipeline.tools.cut_quality import extent
+from pixelis_pipeline.tools.grabcut import PARAMETERS, Cut, best_cut
 from pixelis_pipeline.tools.masks import encode
 
 Array = np.ndarray[Any, Any]
 Pixels = tuple[int, int, int, int]
 Spots = tuple[tuple[int, int], ...]  # x, y in pixels
 
-SHORT, LONG = 96, 128  # pixels: GrabCut sees a crop at half its size, but no smaller and no larger than this
+SHORT, LONG = 144, 160  # pixels: the thing is cut from a crop of half its size, within these bounds
 MARGIN = 0.25  # of the box's longer side, taken around it as background
 SEED = 0.03  # of the box's longer side: the radius around a point that belongs to the thing
 FILL = 0.1  # of a box around points: a thing of this share or more is not too small for it
@@ -43,7 +44,7 @@ class GrabCut:
     @property
     def version(self) -> str:
         return (
-            f"seg/2 grabcut opencv {cv2.__version__} longest={SHORT}-{LONG} margin={MARGIN} seed={SEED} "
+            f"seg/3 grabcut opencv {cv2.__version__} longest={SHORT}-{LONG} margin={MARGIN} seed={SEED} "
             f"fill={FILL} doubt={DOUBT} "
             f"reaches={'/'.join(map(str, REACHES))} {PARAMETERS}"
         )

@@ -150,7 +150,7 @@ def test_on_an_exact_mask_all_attributes_of_a_scene_are_exact() -> None:
 
 def test_the_version_names_every_constant_and_the_segmenter() -> None:
     version = PixelProperties(GrabCut()).version
-    for part in ("prop/2", "opencv", "size=", "thin=", "angles=", "other=", "sample=", GrabCut().version):
+    for part in ("prop/3", "opencv", "size=", "thin=", "angles=", "other=", "sample=", GrabCut().version):
         assert part in version
 
 
