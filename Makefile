@@ -10,7 +10,7 @@ READY := .venv/.ready
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(READY): environment/install.sh environment/main.txt environment/dvc.txt pyproject.toml
 	@sh environment/install.sh
@@ -54,4 +54,6 @@ lock: ## resolve the locked set again from pyproject.toml
 clean: ## remove what the commands above made, the environments included
 	rm -rf .venv .tools .dagster .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* benchmarks/out
 	git clean -fdxq data
-	git checkout -q -- data dvc.lock 2>/dev/null || true
+	git checkout -q -- data
+	git checkout -q -- dvc.lock 2>/dev/null || rm -f dvc.lock
+	rm -f .dagster.lock

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from assets.policies import FOLDER, Checkpoint
 from assets.stage import MADE_FROM, POLICY, STAGES, Work, stage
+from assets.traces import tool_versions
 from evaluation.scores import Cell, PredictionSet
 from pixelis_pipeline.columns import from_table, to_table
 from pixelis_pipeline.ledger import artifact, code
@@ -27,7 +28,8 @@ COMPARISONS = "comparisons.parquet"
     group="measurements",
     partitions=POLICY,
     inputs=("benchmarks/capabilities", *sorted(set(MADE_FROM.values()))),
-    settings=("policy", "evaluation.seed", "media", "sft.threads"),
+    settings=("policy", "tools", "evaluation.seed", "media", "sft.threads"),
+    outside=tool_versions,
     kinds=("pytorch", "parquet"),
     stable=False,
 )

@@ -5,13 +5,25 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from assets.raw import world
-from assets.stage import LINE, StageError, Work, stage
-from pixelis_pipeline.records import Outcome, Question, Sample, Trajectory
+from assets.stage import LINE, Project, StageError, Work, stage
+from pixelis_pipeline.records import Json, Outcome, Question, Sample, Trajectory
 from pixelis_pipeline.settings import SOURCES
 from pixelis_pipeline.synthesis.endpoint import EMBEDDED, Endpoint, remote
 from pixelis_pipeline.synthesis.response import Response
 
 RAW = tuple(f"raw/{source}" for source in sorted(SOURCES))
+
+
+def tool_versions(project: Project, partition: str) -> Json:
+    """The versions of the tools that the settings choose. They stand for what no code digest sees: weights
+    in a folder, a backend of another package, a library. StageError where one cannot be loaded."""
+    from pixelis_pipeline.tools.registry import default_registry
+
+    try:
+        return dict(default_registry(project.settings.tools).versions)
+    except (ValueError, ImportError, OSError) as error:
+        raise StageError(f"{error}; `pixelis tools` says what can be used here") from error
+
 
 line = partial(stage, partitions=LINE, group="traces")
 
@@ -99,6 +111,7 @@ def trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
     record=Trajectory,
     inputs=("trajectories",),
     settings=("replay", "tools", "media"),
+    outside=tool_versions,
     kinds=("opencv", "onnx"),
     retries=True,
 )

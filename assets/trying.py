@@ -196,8 +196,10 @@ def _called(project: Project, media: Media, action: Action) -> Trial:
     settings = project.settings.tools
     try:
         tool = _built(action.name, getattr(settings, action.name.lower()))
-    except (ValueError, ImportError, OSError) as error:
-        raise Mistake(f"{error}; `pixelis tools` says what can be used here") from error
+    except Exception as error:  # whatever another package's entry point raises
+        raise Mistake(
+            f"{error if str(error) else repr(error)}; `pixelis tools` says what can be used here"
+        ) from error
     workspace = opened(project.media, [media])
     began = time.perf_counter()
     seen = Registry({action.name: tool}, settings).call(workspace, action)

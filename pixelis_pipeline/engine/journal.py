@@ -32,8 +32,9 @@ class Journal:
         end = 0
         for line in file:
             try:
-                key = str(json.loads(line)["key"]) if line.endswith(b"\n") else None
-            except (ValueError, KeyError, TypeError):
+                told = json.loads(line) if line.endswith(b"\n") else {}
+                key = str(told["key"]) if "rejected" in told or {"of", "accepted"} <= told.keys() else None
+            except (AttributeError, ValueError, KeyError, TypeError):
                 key = None
             if key is None:
                 break

@@ -120,7 +120,7 @@ class Registry:
     def _within_limits(self, workspace: Workspace, name: str, arguments: Arguments) -> None:
         limits = self._limits
         if isinstance(arguments, Look):
-            height, width = pixels_of(workspace, arguments).shape[:2]
+            width, height = _size(workspace, arguments)
             if height * width > limits.pixels:
                 raise ToolError(f"a picture of {width}x{height} is over {limits.pixels} pixels", "limit")
             made = sum(seen.image is not None for seen in workspace.observations)
@@ -150,6 +150,8 @@ class Registry:
             given = _within(self._limits.seconds * len(calls), answers)
             if len(given) != len(calls) or not all(isinstance(g, Observation | ToolError) for g in given):
                 raise TypeError(f"the backend owes {len(calls)} observations and gave {given!r:.200}")
+            for seen in given:
+                _fit(seen)
             return given
         except MediaError:
             raise
@@ -162,6 +164,23 @@ def _answer(tool: Tool, workspace: Workspace, arguments: Arguments) -> Observati
         return tool(workspace, arguments)
     except ToolError as error:
         return error
+
+
+def _size(workspace: Workspace, look: Look) -> tuple[int, int]:
+    """(width, height) of the picture a call names, without decoding a frame for it. Raises ToolError."""
+    if look.frame is not None:
+        clip = video_of(workspace, look.frame)
+        return clip.width, clip.height
+    height, width = pixels_of(workspace, look).shape[:2]
+    return width, height
+
+
+def _fit(seen: Observation | ToolError) -> None:
+    """Raises where an observation is none that can be recorded and counted."""
+    if isinstance(seen, Observation):
+        canonical(seen.output)
+        if not seen.valid and "kind" not in seen.output:
+            raise ValueError("an invalid observation without the kind of its error")
 
 
 def _invalid(error: ToolError) -> Observation:
@@ -193,8 +212,9 @@ def _alarm(seconds: float) -> Iterator[None]:
 
     started = time.monotonic()
     before = signal.signal(signal.SIGALRM, ring)
-    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
+    left = 0.0
+    try:  # from here on: the alarm may ring before the body is reached, and again where it was swallowed
+        left, _ = signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

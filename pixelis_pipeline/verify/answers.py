@@ -44,6 +44,25 @@ def right(question: Question, answer: str) -> bool:
     return any(_says(question.answer_kind, truth, said) for truth in alternatives)
 
 
+def wrong(question: Question, answer: str) -> bool:
+    """Whether `answer` is proven wrong: it can be read as an answer of its kind, and is not the right one.
+
+    What names the truth among other words, or cannot be read, is neither right nor proven wrong.
+    """
+    said = unicodedata.normalize("NFKC", answer[:LONGEST]).strip()
+    if not plain(said) or right(question, answer):
+        return False
+    if question.answer_kind == "choice":
+        return option(question.choices, said) is not None
+    if question.answer_kind in ("integer", "float"):
+        return number(said) is not None
+    if question.answer_kind == "span":
+        return span(said) is not None
+    heard = f" {plain(said)} "
+    truths = question.answer.replace("<AND>", "<OR>").split("<OR>")
+    return not any(f" {plain(truth)} " in heard for truth in truths if plain(truth))
+
+
 def _says(kind: str, truth: str, said: str) -> bool:
     if "<AND>" in truth:
         heard = f" {plain(said)} "

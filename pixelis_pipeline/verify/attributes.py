@@ -21,13 +21,16 @@ def attribute_match(
     """Equal strings, letter for letter; numbers within `tolerance` times the measured one.
 
     An orientation repeats every `turn` degrees: an axis has no direction, so 179 lies next to 0, and a square
-    looks alike every 90. Its tolerance is of 180. An area in per mille may always be off by its rounding.
+    looks alike every 90. Its tolerance is of 180. A count is equal or not; an area in per mille may
+    always be off by its rounding.
     Any JSON may stand in `claimed`.
     """
     if isinstance(measured, str):
         return type(claimed) is str and claimed == measured
     if not is_number(claimed):
         return False
+    if name == "count":  # things are counted, not measured
+        return bool(claimed == measured)
     if name == "orientation":
         apart = abs(claimed - measured) % turn
         return bool(min(apart, turn - apart) <= tolerance * 180)

@@ -18,7 +18,7 @@ from typing import Any
 
 from pixelis_pipeline.records import Json, Question, Step
 from pixelis_pipeline.tools.contract import ARGUMENTS
-from pixelis_pipeline.verify.answers import SPAN_IOU, SPAN_SECONDS, option, span
+from pixelis_pipeline.verify.answers import SPAN_IOU, SPAN_SECONDS, number, option, span
 from pixelis_pipeline.verify.metrics import box_iou, plain, span_iou
 
 SLACK = 5  # wire units by which a box may stick out of the box it was taken from, or that are no movement
@@ -58,7 +58,7 @@ def _weighed(question: Question, steps: Sequence[Step], said: str) -> set[str]:
     masks = sum(step.action.name == "SEG" for step in valid)
     if question.task == "compare" and masks > 1:
         return {"SEG"}
-    if question.task == "count" and said == str(masks):
+    if question.task == "count" and number(said) == masks:
         return {"SEG"}
     if question.task == "move" and any(step.action.name == "TRK" and _moved(step) for step in valid):
         return {"TRK"}
@@ -127,6 +127,8 @@ def _chosen(question: Question, answer: str) -> str:
         index = option(question.choices, answer)
         if index is not None and index < len(question.choices):
             return question.choices[index]
+    if question.answer_kind == "integer" and (said := number(answer)) is not None and said == int(said):
+        return str(int(said))
     return answer
 
 

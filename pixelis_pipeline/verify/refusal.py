@@ -3,7 +3,7 @@
 from pixelis_pipeline.records import Rejected, Step, Trajectory
 from pixelis_pipeline.tools.contract import ARGUMENTS
 from pixelis_pipeline.tools.registry import NO_TOOL
-from pixelis_pipeline.verify.answers import right
+from pixelis_pipeline.verify.answers import right, wrong
 
 STAGE = "replayed_trajectories"
 
@@ -15,8 +15,9 @@ def refusal(judged: Trajectory) -> Rejected | None:
     None where it is kept.
 
     Kept are a positive or self-correction whose unflawed steps replay, whose answer is right and rests on
-    what a tool returned; an outcome-negative whose answer is wrong; a trap that differs at exactly its
-    tagged step, so that what it teaches is that step.
+    what a tool returned; an outcome-negative whose unflawed steps replay and whose answer is proven wrong; a
+    trap that differs at exactly its tagged step, so that what it teaches is that step. A self-correction
+    needs an error, and a step after it.
     """
     for index, step in enumerate(judged.steps):
         if step.action.name not in ARGUMENTS:
@@ -27,17 +28,32 @@ def refusal(judged: Trajectory) -> Rejected | None:
             return _rejected("arguments", index, step)
     if judged.kind == "process-negative":
         return _trap(judged)
-    correct = right(judged.question, judged.answer)
-    if judged.kind == "outcome-negative":
-        return _answer("right answer", judged) if correct else None
     for index, step in enumerate(judged.steps):
         if step.verdict != SAME and not _excused(judged, step):
             return _rejected(_rule(step), index, step)
-    return _evidence(judged) if correct else _answer("wrong answer", judged)
+    if judged.kind == "outcome-negative":
+        return None if wrong(judged.question, judged.answer) else _answer("right answer", judged)
+    if not right(judged.question, judged.answer):
+        return _answer("wrong answer", judged)
+    return _correction(judged) or _evidence(judged)
 
 
 def _excused(judged: Trajectory, step: Step) -> bool:
-    return judged.kind == "self-correction" and step.flawed
+    return judged.kind in ("self-correction", "outcome-negative") and step.flawed
+
+
+def _correction(judged: Trajectory) -> Rejected | None:
+    """A self-correction teaches how an error is repaired: there must be one, and something after it."""
+    if judged.kind != "self-correction":
+        return None
+    errors = [index for index, step in enumerate(judged.steps) if step.flawed]
+    for index in errors:
+        if judged.steps[index].verdict not in (DIFFERS, INVALID):
+            return _rejected("no error to correct", index, judged.steps[index])
+    if not errors or errors[-1] == len(judged.steps) - 1:
+        told = "no step is tagged as flawed" if not errors else "the flawed step is the last"
+        return Rejected("", STAGE, "no error to correct", detail=told)
+    return None
 
 
 def _evidence(judged: Trajectory) -> Rejected | None:
@@ -55,11 +71,16 @@ def _trap(judged: Trajectory) -> Rejected | None:
     if not any(step.flawed for step in judged.steps):
         return Rejected("", STAGE, "trap does not spring", detail="no step is tagged as flawed")
     for index, step in enumerate(judged.steps):
-        if step.flawed and step.verdict != DIFFERS:
+        if step.flawed and not (step.verdict == DIFFERS and _claims(step)):
             return _rejected("trap does not spring", index, step)
         if not step.flawed and step.verdict != SAME:
             return _rejected(_rule(step), index, step)
     return None
+
+
+def _claims(step: Step) -> bool:
+    """Whether a trap's claim is one: of what such a call returns, and not a broken piece of evidence."""
+    return step.metric != "artifact" and bool(step.output) and step.output.keys() <= step.replayed.keys()
 
 
 def _parses(step: Step) -> bool:

@@ -48,6 +48,8 @@ def replay(
     if altered(trajectory):
         why = "its id is not the hash of its content: it was altered since it was recorded"
         return Rejected(trajectory.id, STAGE, "altered", detail=why, record=to_row(trajectory))
+    if not trajectory.question.media:
+        return Rejected(trajectory.id, STAGE, "no media", record=to_row(trajectory))
     try:
         workspace = open_media(trajectory.question.media)
         versions = registry.versions
@@ -104,11 +106,12 @@ def _again(
     step = replace(step, replayed=seen.output, valid=seen.valid, tool_version=version, artifact=seen.artifact)
     if not seen.valid:
         return replace(step, verdict=_invalid(step.output, seen) if kept else INVALID)
-    measured = (
-        compare(step.action.name, step.output, seen.output, settings)
-        if kept
-        else Measured("artifact", 0.0, 1.0)
-    )
+    measured = Measured("artifact", 0.0, 1.0)
+    if kept:
+        try:
+            measured = compare(step.action.name, step.output, seen.output, settings)
+        except (KeyError, TypeError) as error:  # what any claim may hold is looked at there; this is ours
+            raise ToolCrash(f"{step.action.name}: {version} returned no such output: {error!r}") from error
     return replace(
         step,
         metric=measured.metric,

@@ -10,10 +10,11 @@ from typing import Any
 from pixelis_pipeline.records import Json
 from pixelis_pipeline.settings import ReplaySettings
 from pixelis_pipeline.tools.masks import decode
+from pixelis_pipeline.tools.outlines import SYMMETRY
+from pixelis_pipeline.verify.attributes import PER_MILLE, attribute_match, is_number
 from pixelis_pipeline.verify.metrics import box_iou, mask_iou, plain, similarity, span_iou
 from pixelis_pipeline.verify.tracking import hota
 
-HUGE = 1e9  # a claimed number beyond this is nonsense, and could overflow a float
 ENDS = frozenset({"start", "end"})
 MEASURED = {
     "SEG": {"mask", "box", "area"},
@@ -23,7 +24,6 @@ MEASURED = {
 }
 LINE_IOU = 0.5  # of a line's claimed box and the returned one
 SCORE = 0.05  # by which the claimed score of a span may be off
-PER_MILLE = 1  # areas are rounded to one per mille on both sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def compare(action: str, claimed: Any, returned: Json, settings: ReplaySettings)
         pairs = _spans(claimed, returned) if sensible else [(None, (0.0, 1.0))]
         found = [_temp(said, truth, settings) for said, truth in pairs]
         return min(found, key=_margin, default=Measured("TEMP tIoU", 1.0, settings.temp_iou))
-    agreed = [_equal(k, v, returned[k], settings) for k, v in claimed.items()] if sensible else [False]
+    agreed = [_equal(k, v, returned, settings) for k, v in claimed.items()] if sensible else [False]
     return Measured(f"{action} agreement", sum(agreed) / len(agreed), 1.0)
 
 
@@ -88,13 +88,13 @@ def _box_agreement(claimed: Any, returned: list[int]) -> float:
 
 
 def _is_box(claimed: Any) -> bool:
-    if not isinstance(claimed, (list, tuple)) or len(claimed) != 4 or not all(map(_number, claimed)):
+    if not isinstance(claimed, (list, tuple)) or len(claimed) != 4 or not all(map(is_number, claimed)):
         return False
     return bool(claimed[0] < claimed[2] and claimed[1] < claimed[3])
 
 
 def _area_agreement(claimed: Any, returned: int) -> float:
-    if not _number(claimed) or claimed < 0:
+    if not is_number(claimed) or claimed < 0:
         return 0.0
     if abs(claimed - returned) <= PER_MILLE:
         return 1.0
@@ -120,7 +120,7 @@ def _line(claimed: Any, returned: Json) -> float:
         return 0.0
     if "box" in claimed and _box_agreement(claimed["box"], returned["box"]) < LINE_IOU:
         return 0.0
-    return _text(claimed["text"], returned["text"]) if "text" in claimed else 1.0
+    return _text(claimed["text"], returned["text"]) if "text" in claimed else float("box" in claimed)
 
 
 def _text(claimed: Any, returned: str) -> float:
@@ -130,25 +130,20 @@ def _text(claimed: Any, returned: str) -> float:
     return similarity(plain(claimed), plain(returned))
 
 
-def _equal(name: str, claimed: Any, returned: Any, settings: ReplaySettings) -> bool:
-    """Strings and ZOOM's sizes are equal or not; PROP's measures may differ by the tolerance."""
-    if isinstance(returned, str) or name in ("image", "width", "height"):
-        return type(claimed) is type(returned) and claimed == returned
-    if not _number(claimed):
-        return False
-    if name == "orientation":  # an axis has no direction: 179 degrees lie next to 0
-        apart = abs(claimed - returned) % 180
-        return bool(min(apart, 180 - apart) <= settings.prop_number_tolerance * 180)
-    slack = PER_MILLE if name == "area" else 0
-    return bool(abs(claimed - returned) <= max(slack, settings.prop_number_tolerance * abs(returned)))
+def _equal(name: str, claimed: Any, returned: Json, settings: ReplaySettings) -> bool:
+    """ZOOM's sizes are equal or not; PROP's properties match as `attribute_match` says."""
+    if name in ("image", "width", "height"):
+        return type(claimed) is type(returned[name]) and claimed == returned[name]
+    turn = SYMMETRY.get(str(returned.get("shape")), 180)
+    return attribute_match(name, claimed, returned[name], settings.prop_number_tolerance, turn)
 
 
 def _trk(claimed: Json, returned: Json) -> float:
     """HOTA of the boxes, one a frame. Frames are counted, so they are equal or not."""
     if any(type(claimed[end]) is not int or claimed[end] != returned[end] for end in claimed.keys() & ENDS):
         return 0.0
-    if "boxes" not in claimed:
-        return 1.0
+    if "boxes" not in claimed:  # where to look is asked, not found
+        return 0.0
     boxes = claimed["boxes"]
     if not isinstance(boxes, (list, tuple)) or len(boxes) != len(returned["boxes"]):
         return 0.0
@@ -159,11 +154,11 @@ def _trk(claimed: Json, returned: Json) -> float:
 
 def _spans(claimed: Json, returned: Json) -> list[tuple[Any, Sequence[float]]]:
     """What of a claim about time is to be compared with what: the span, and the ranked spans where they are
-    claimed too. A claim of one end alone is about the span with that end."""
+    claimed too. One end alone says nothing of the other, and is no span."""
     span = (returned["start"], returned["end"])
     pairs: list[tuple[Any, Sequence[float]]] = []
     if claimed.keys() & ENDS:
-        pairs.append(((claimed.get("start", span[0]), claimed.get("end", span[1])), span))
+        pairs.append(((claimed.get("start"), claimed.get("end")), span))
     if "spans" in claimed:
         ranked = claimed["spans"]
         if not isinstance(ranked, (list, tuple)) or len(ranked) != len(returned["spans"]):
@@ -178,7 +173,7 @@ def _temp(claimed: Any, returned: Sequence[float], settings: ReplaySettings) -> 
     nothing = Measured("TEMP tIoU", 0.0, settings.temp_iou)
     if not isinstance(claimed, (list, tuple)) or len(claimed) != len(returned):
         return nothing
-    if not all(map(_number, claimed)) or claimed[0] >= claimed[1]:
+    if not all(map(is_number, claimed)) or claimed[0] >= claimed[1]:
         return nothing
     if any(abs(one - other) > SCORE for one, other in zip(claimed[2:], returned[2:], strict=True)):
         return nothing
@@ -191,7 +186,3 @@ def _temp(claimed: Any, returned: Sequence[float], settings: ReplaySettings) -> 
 
 def _margin(measured: Measured) -> float:
     return measured.value - measured.threshold
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= HUGE

@@ -131,3 +131,12 @@ def test_five_kept_and_five_refused_are_shown_whatever_the_files(
     for shown in (kept, lost):
         assert len(pictures(shown)) == shown.count("recorded → re-run") == 5
     assert kept.count("How many?") == 5 and all(f"**rule {k}** 0.4 against 0.5" in lost for k in range(3))
+
+
+@pytest.mark.parametrize(
+    ("action", "claim"),
+    [("TEMP", {"start": 0, "end": 10**400}), ("TRK", {"start": 10**400, "boxes": [[0, 0, 9, 9]]})],
+)
+def test_a_claim_beyond_all_numbers_costs_no_run(action: str, claim: dict[str, Any]) -> None:
+    step = replace(TRK, action=Action(action, {}), output=claim, replayed={"error": "?", "kind": "arguments"})
+    assert "error" in page.replay_table({"steps": [to_row(step)]})

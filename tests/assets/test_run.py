@@ -216,3 +216,14 @@ def test_dagster_is_told_the_ledgers_versions(splits: Project, monkeypatch: pyte
         shown = event.asset_materialization.metadata
         assert "kept examples" in shown and "data:image/webp;base64," in str(shown["kept examples"].value)
     assert graph.project()
+
+
+def test_another_version_of_a_tool_makes_replay_stale(
+    splits: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pixelis_pipeline.tools.zoom import LanczosZoom
+
+    stage = STAGES["replayed_trajectories"]
+    assert settled(splits, stage, "000-fineweb") is not None
+    monkeypatch.setattr(LanczosZoom, "version", "zoom/9 of another library")
+    assert settled(splits, stage, "000-fineweb") is None

@@ -201,7 +201,8 @@ def test_a_frame_that_does_not_decode_is_the_medias_fault_and_leaves_no_trace() 
 
     workspace = Workspace([np.zeros((16, 16, 3), np.uint8)], clip=Clip(8, 4.0, 16, 16, torn))
     with pytest.raises(MediaError, match="truncated"):
-        Registry({"OCR": Recording()}).call(workspace, Action("OCR", {"frame": 3}))
+        everything = {"box": [0, 0, 999, 999], "frame": 3}
+        Registry({"ZOOM": LanczosZoom()}).call(workspace, Action("ZOOM", everything))
     assert workspace.observations == []
 
 
@@ -418,3 +419,37 @@ def test_the_digest_names_every_tool() -> None:
     assert sorted(versions) == sorted(ARGUMENTS)
     assert default_registry().digest == REGISTRY.digest != disabled_registry().digest
     assert versions["SEG"] in versions["PROP"]
+
+
+def test_an_alarm_that_a_tool_swallows_rings_again() -> None:
+    cut: list[bool] = []
+
+    class Deaf:
+        version = "deaf/1"
+
+        def __call__(self, workspace: Workspace, arguments: Any) -> Observation:
+            for _ in range(2):
+                try:
+                    time.sleep(4)
+                    cut.append(False)
+                except Exception:
+                    cut.append(True)
+            return Observation({"text": ""}, "")
+
+    with pytest.raises(ToolCrash):
+        Registry({"OCR": Deaf()}, ToolSettings(seconds=0.01)).call(Workspace([picture()]), Action("OCR", {}))
+    assert cut == [True, True]
+
+
+@pytest.mark.parametrize("output", [{"text": float("nan")}, {"text": {1, 2}}])
+def test_an_output_that_cannot_be_recorded_is_the_backends_fault(output: Any) -> None:
+    class Odd:
+        version = "odd/1"
+
+        def __call__(self, workspace: Workspace, arguments: Any) -> Observation:
+            return Observation(output, "")
+
+    workspace = Workspace([picture()])
+    with pytest.raises(ToolCrash):
+        Registry({"OCR": Odd()}).call(workspace, Action("OCR", {}))
+    assert workspace.observations == []

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pixelis_pipeline.verify.attributes import attribute_agreement, attribute_match
 
-SEEN: dict[str, str | float] = {"colour": "red", "orientation": 2, "count": 40, "area": 12}
+SEEN: dict[str, str | float] = {"colour": "red", "orientation": 2, "count": 40, "length": 40, "area": 12}
 
 
 @pytest.mark.parametrize(
@@ -15,9 +15,11 @@ SEEN: dict[str, str | float] = {"colour": "red", "orientation": 2, "count": 40, 
         ("colour", "red", True),
         ("colour", "Red", False),
         ("colour", 3, False),
-        ("count", 42, True),
-        ("count", 43, False),
-        ("count", 38.0, True),
+        ("count", 40.0, True),
+        ("count", 41, False),
+        ("length", 42, True),
+        ("length", 43, False),
+        ("length", 38.0, True),
         ("count", "40", False),
         ("count", True, False),
         ("count", None, False),

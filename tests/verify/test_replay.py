@@ -194,9 +194,22 @@ def test_acceptance_by_kind(cases: list[Any], registry: Registry) -> None:
     assert outcome(with_step(trace, 1, flawed=True), "process-negative") == "trap does not spring"
     two = claiming(flawed, 0, box=opposite(trace.steps[0].output["box"]))
     assert outcome(two, "process-negative") == "replay differs: SEG"
-    assert outcome(flawed, "self-correction") == "Accepted"
+    mended = replace(flawed, steps=(*flawed.steps, trace.steps[1]))
+    assert outcome(mended, "self-correction") == "Accepted"
+    assert outcome(flawed, "self-correction") == "no error to correct"  # nothing comes after it
+    assert outcome(trace, "self-correction") == "no error to correct"
+    truthful = with_step(replace(trace, steps=(*trace.steps, trace.steps[1])), 1, flawed=True)
+    assert outcome(truthful, "self-correction") == "no error to correct"
+    odd = with_step(trace, 1, flawed=True, output={"smell": "sweet"})
+    assert outcome(odd, "process-negative") == "trap does not spring"
+    assert outcome(flawed, "outcome-negative", answer="grey") == "Accepted"
+    unsound = claiming(trace, 1, colour="grey")
+    assert outcome(unsound, "outcome-negative", answer="grey") == "replay differs: PROP"
+    true = trace.question.answer
+    assert outcome(trace, "outcome-negative", answer=f"I think {true}") == "right answer"
+    assert outcome(trace, "outcome-negative", answer="") == "right answer"
     assert outcome(claiming(trace, 1, colour="grey"), "self-correction") == "replay differs: PROP"
-    assert outcome(flawed, "self-correction", answer="grey") == "wrong answer"
+    assert outcome(mended, "self-correction", answer="grey") == "wrong answer"
     assert outcome(flawed, "positive") == "replay differs: PROP"
 
 
@@ -339,7 +352,6 @@ def test_a_right_answer_needs_evidence(cases: list[Any], registry: Registry) -> 
 
     guess = replace(attribute.trajectory, steps=())
     assert rule(guess, attribute) == "no evidence"
-    assert rule(replace(guess, kind="self-correction"), attribute) == "no evidence"
     assert rule(replace(guess, kind="outcome-negative", answer="grey"), attribute) == "kept"
     # one of two areas says nothing about which is larger
     assert rule(replace(compare.trajectory, steps=compare.trajectory.steps[:1]), compare) == "no evidence"
@@ -358,8 +370,9 @@ def test_a_right_answer_needs_evidence(cases: list[Any], registry: Registry) -> 
     segmented = asking_for(compare, "PROP")
     tried = replace(segmented, steps=(*segmented.steps, Step("", failing, error)))
     assert rule(tried, compare) == "no evidence"
-    flawed = with_step(asking_for(attribute, "PROP"), 1, flawed=True)
-    assert rule(replace(flawed, kind="self-correction"), attribute) == "no evidence"
+    flawed = with_step(claiming(asking_for(attribute, "PROP"), 1, colour="grey"), 1, flawed=True)
+    after = replace(flawed, kind="self-correction", steps=(*flawed.steps, flawed.steps[0]))
+    assert rule(after, attribute) == "no evidence"
 
 
 class Broken:
