@@ -139,4 +139,4 @@ def test_five_kept_and_five_refused_are_shown_whatever_the_files(
 )
 def test_a_claim_beyond_all_numbers_costs_no_run(action: str, claim: dict[str, Any]) -> None:
     step = replace(TRK, action=Action(action, {}), output=claim, replayed={"error": "?", "kind": "arguments"})
-    assert "error" in page.replay_table({"steps": [to_row(step)]})
+    assert page.replay_table({"steps": [to_row(step)]}).startswith("| step |")
