@@ -1,4 +1,5 @@
-"""How fast replay is on all cores, beside one process, and what it lets pass of 1,000 forged traces.
+"""How fast replay is on all cores, beside one process, what it lets pass of 1,000 forged traces, and how
+much of a plan comes back on media that are a little worse (plan re-execution consistency, PRC).
 
 Rates are whole: from the first trace handed over to the last outcome, the start of the processes and
 their engines included. Media lie on the disk and are decoded by whoever replays.
@@ -8,6 +9,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -20,11 +23,15 @@ from benchmarks.traces import SEED, World, mixed, world
 from pixelis_pipeline.engine.pool import cores
 from pixelis_pipeline.records import Accepted, Outcome, Rejected, Trajectory
 from pixelis_pipeline.settings import ReplaySettings, ToolSettings
+from pixelis_pipeline.tools.opening import opened
+from pixelis_pipeline.tools.registry import default_registry
 from pixelis_pipeline.verify.batch import Bench, replay_all
+from pixelis_pipeline.verify.prc import consistency, together
 
 ITEMS = {"sa1b": 50, "partimagenet": 50, "fineweb": 50, "mathvista": 80, "starqa": 24, "ego4d": 12}
 MIXED = 120
 MUTATIONS = 1_000  # over the four kinds of FOUR
+DISTURBED = 90  # plans, the tasks in turn
 STILLS_AIM, MIX_AIM, PASS_AIM = 20.0, 6.0, 0.999
 
 
@@ -148,8 +155,28 @@ def _caught(kind: str, forged: Sequence[tuple[str, Trajectory, str]], outcomes: 
     )
 
 
+def disturbed(made: World, count: int) -> list[Measurement]:
+    """PRC: the share of plans whose every step agrees with the undisturbed run, and of their steps, under
+    each disturbance, over `count` plans of all tasks in turn."""
+    by_task: dict[str, list[Trajectory]] = {}
+    for trace in made.traces:
+        by_task.setdefault(trace.question.task, []).append(trace)
+    turns = zip_longest(*(by_task[task] for task in sorted(by_task)))
+    plans = [trace for turn in turns for trace in turn if trace is not None][:count]
+    registry, look = default_registry(), partial(opened, made.media)
+    held = together(consistency(plan, registry, look, ReplaySettings()) for plan in plans)
+    rows = []
+    for name, each in held.items():
+        rows.append(measured(f"PRC, {name}: whole plans ({each.of_traces})", each.trace_rate, "share"))
+        rows.append(measured(f"PRC, {name}: steps ({each.of_steps})", each.step_rate, "share"))
+    return rows
+
+
 def suite(
-    items: dict[str, int] | None = None, plans: int = MIXED, count: int = MUTATIONS
+    items: dict[str, int] | None = None,
+    plans: int = MIXED,
+    count: int = MUTATIONS,
+    worse: int = DISTURBED,
 ) -> list[Measurement]:
     """Throughput, then the mutation study, on a world that is made for it."""
     with TemporaryDirectory(prefix="pixelis-bench-") as temporary:
@@ -159,4 +186,5 @@ def suite(
             *rate("image-only world traces", made, stills, STILLS_AIM),
             *rate("the paper's tool mix, clips of 24 frames at 320x240", made, mixed(made, plans), MIX_AIM),
             *study(made, count),
+            *disturbed(made, worse),
         ]

@@ -26,10 +26,12 @@ from pixelis_pipeline.tools.contract import (
     to_pixels,
 )
 from pixelis_pipeline.tools.seg import NOTHING, segmented, spots_of
+from pixelis_pipeline.tools.weights import weights_digest
 
 Array = np.ndarray[Any, Any]
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as SAM 2 was trained
+MODEL = "a SAM 2 model for transformers, such as facebook/sam2.1-hiera-large"
 TOGETHER = 8  # pictures that the model sees at once
 
 
@@ -41,7 +43,7 @@ class Sam2:
 
     def __init__(self, weights: str, device: str = "cpu") -> None:
         self._folder, self._device = weights, device
-        self._digest = weights_digest(weights, "tools.seg.weights")
+        self._digest = weights_digest(weights, "tools.seg.weights", MODEL)
         self._lock = threading.Lock()
 
     @property
@@ -146,29 +148,6 @@ def enlarged(logits: Any, height: int, width: int) -> Array:
         logits[None, None], (height, width), mode="bilinear", align_corners=False
     )
     return np.asarray((resized[0, 0] > 0).numpy())
-
-
-def weights_digest(folder: str, setting: str) -> str:
-    """sha256 hex over config.json and the safetensors files of a folder, by name. ValueError, naming the
-    `setting`, where the folder is not a model saved by transformers as safetensors."""
-    where = Path(folder)
-    if not folder or not where.is_dir():
-        raise ValueError(
-            f"{setting}: there is no folder {folder!r}. Set it to a local copy of a SAM 2 model for "
-            "transformers, such as facebook/sam2.1-hiera-large (config.json and model.safetensors)"
-        )
-    files = sorted(where.glob("*.safetensors"))
-    if not files:
-        pickled = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth") for path in where.glob(kind))
-        found = f"only {', '.join(pickled)}, and pickled weights are not loaded" if pickled else "no weights"
-        raise ValueError(f"{setting}: {folder} holds {found}. Put the model's *.safetensors there")
-    if not (where / "config.json").is_file():
-        raise ValueError(f"{setting}: {folder} has no config.json beside its weights")
-    digest = hashlib.sha256()
-    for path in [where / "config.json", *files]:
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
 
 
 def libraries() -> str:

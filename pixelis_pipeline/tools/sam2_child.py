@@ -14,16 +14,12 @@ import numpy as np
 
 
 def predictor(config, weights, device):
+    from safetensors.torch import load_file
     from sam2.build_sam import build_sam2
     from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-    if weights.endswith(".safetensors"):
-        from safetensors.torch import load_file
-
-        model = build_sam2(config, None, device=device)
-        model.load_state_dict(load_file(weights, device=device))
-    else:  # build_sam2 reads it with torch.load(weights_only=True): tensors and nothing that runs
-        model = build_sam2(config, weights, device=device)
+    model = build_sam2(config, None, device=device)  # given a file, it would unpickle it
+    model.load_state_dict(load_file(weights, device=device))
     return SAM2ImagePredictor(model)
 
 

@@ -38,8 +38,8 @@ CONFIGS = {
 
 
 class Sam2Package:
-    """The weights file of the folder `weights` under its published name (such as sam2.1_hiera_large.pt, or
-    the same tensors as .safetensors), on a torch device. `python`: the environment's interpreter.
+    """The weights file of the folder `weights` under its published name, its tensors saved as safetensors
+    (such as sam2.1_hiera_large.safetensors), on a torch device. `python`: the environment's interpreter.
 
     ValueError where the file or the environment is not there.
     """
@@ -50,6 +50,8 @@ class Sam2Package:
         self._file, self._config = _weights(weights)
         with self._file.open("rb") as file:
             self._digest = hashlib.file_digest(file, "sha256").hexdigest()
+        # What answers runs elsewhere, where no code digest of ours sees it.
+        self._program = hashlib.sha256(CHILD.read_bytes()).hexdigest()[:8]
         self._device = device
         self._child: _Child | None = None
         self._lock = threading.Lock()
@@ -57,7 +59,7 @@ class Sam2Package:
     @property
     def version(self) -> str:
         name = f"{self._library} {self._file.stem}"
-        return f"seg-sam2-package/1 {name} weights={self._digest[:16]} on {self._device}"
+        return f"seg-sam2-package/2 {name} weights={self._digest[:16]} on {self._device} by {self._program}"
 
     def __call__(self, workspace: Workspace, arguments: SegArguments) -> Observation:
         pixels = np.ascontiguousarray(pixels_of(workspace, arguments))
@@ -156,12 +158,13 @@ def _library(python: Path) -> str:
 
 def _weights(folder: str) -> tuple[Path, str]:
     """The one weights file of a folder, and sam2's configuration for it. ValueError where it is not known."""
-    files = [Path(folder) / f"{name}{end}" for name in CONFIGS for end in (".safetensors", ".pt")]
-    found = [file for file in files if folder and file.is_file()]
-    if len({file.stem for file in found}) != 1:
+    found = [Path(folder) / f"{name}.safetensors" for name in CONFIGS]
+    found = [file for file in found if folder and file.is_file()]
+    if len(found) != 1:
         some = "more than one" if found else "none"
         raise ValueError(
-            f"tools.seg.weights: of the files {', '.join(CONFIGS)} (.safetensors or .pt) the folder "
-            f"{folder!r} must hold one; it holds {some}"
+            f"tools.seg.weights: of the files {', '.join(CONFIGS)} (.safetensors) the folder {folder!r} must "
+            f"hold one; it holds {some}. Published .pt files are pickles and are not loaded: save their "
+            '"model" once with safetensors.torch.save_file'
         )
     return found[0], CONFIGS[found[0].stem]

@@ -22,7 +22,8 @@ from pixelis_pipeline.tools.contract import (
     video_of,
 )
 from pixelis_pipeline.tools.cut_quality import extent
-from pixelis_pipeline.tools.sam2 import enlarged, libraries, loaded, prepared, weights_digest
+from pixelis_pipeline.tools.sam2 import MODEL, enlarged, libraries, loaded, prepared
+from pixelis_pipeline.tools.weights import weights_digest
 
 CORNERS = (2, 3)  # SAM 2's point labels for a box's first and second corner
 
@@ -35,7 +36,7 @@ class Sam2Tracker:
 
     def __init__(self, weights: str, device: str = "cpu") -> None:
         self._folder, self._device = weights, device
-        self._digest = weights_digest(weights, "tools.trk.weights")
+        self._digest = weights_digest(weights, "tools.trk.weights", MODEL)
         self._lock = threading.Lock()
 
     @property

@@ -6,7 +6,6 @@ compared with the least similar one; where all are alike there is no answer. Eac
 neither model sees motion.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from pixelis_pipeline.tools.contract import (
     video_of,
 )
 from pixelis_pipeline.tools.temp import cells, frames_between, looked_at, spread
+from pixelis_pipeline.tools.weights import weights_digest
 
 Array = np.ndarray[Any, Any]
 
@@ -39,6 +39,7 @@ KINDS = {
     "clip": ("CLIPModel", "CLIPImageProcessorPil"),
     "siglip": ("SiglipModel", "SiglipImageProcessorPil"),
 }
+MODEL = "a CLIP or SigLIP model for transformers, such as openai/clip-vit-base-patch32"
 BESIDE = ("config.json", "preprocessor_config.json", "tokenizer.json")
 ASKING = re.compile(r"^when (does|do|did|is|are|was|were) |\?$")  # the models were taught statements
 
@@ -49,7 +50,7 @@ class ClipScores:
 
     def __init__(self, weights: str, device: str = "cpu") -> None:
         self._folder, self._device = weights, device
-        self._digest = _digest(weights)
+        self._digest = weights_digest(weights, SETTING, MODEL, BESIDE)
         self._kind = str(json.loads((Path(weights) / "config.json").read_bytes()).get("model_type"))
         if self._kind not in KINDS:
             raise ValueError(
@@ -146,26 +147,3 @@ def likelihood(images: Array, text: Array, scale: float) -> Array:
 
 def _unit(vectors: Array) -> Array:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-
-
-def _digest(folder: str) -> str:
-    """sha256 hex over the files that decide an answer. ValueError where one is missing."""
-    where = Path(folder)
-    if not folder or not where.is_dir():
-        raise ValueError(
-            f"{SETTING}: there is no folder {folder!r}. Set it to a local copy of a CLIP or SigLIP model for "
-            f"transformers, such as openai/clip-vit-base-patch32 ({', '.join(BESIDE)}, model.safetensors)"
-        )
-    files = sorted(where.glob("*.safetensors"))
-    if not files:
-        pickled = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth") for path in where.glob(kind))
-        found = f"only {', '.join(pickled)}, and pickled weights are not loaded" if pickled else "no weights"
-        raise ValueError(f"{SETTING}: {folder} holds {found}. Put the model's *.safetensors there")
-    for name in BESIDE:
-        if not (where / name).is_file():
-            raise ValueError(f"{SETTING}: {folder} has no {name} beside its weights")
-    digest = hashlib.sha256()
-    for path in [*(where / name for name in BESIDE), *files]:
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()

@@ -6,6 +6,7 @@ from benchmarks import replay
 from benchmarks.mutations import FOUR, KINDS
 from benchmarks.traces import MIX, World, mixed, world
 from pixelis_pipeline.records import Accepted, Trajectory
+from pixelis_pipeline.verify.prc import DISTURBANCES
 from pixelis_pipeline.verify.replay import identity
 
 ITEMS = {"sa1b": 2, "partimagenet": 2, "fineweb": 2, "mathvista": 3, "starqa": 2, "ego4d": 2}
@@ -60,4 +61,11 @@ def test_the_mix_is_the_papers_and_replays(made: World):
     assert {len(plan.steps) for plan in plans} <= {5, 6}
     assert {step.action.name for plan in plans for step in plan.steps} <= set(MIX)
     whole, costs = replay.rate("mix", made, plans, aim=0.0)
-    assert whole.met and whole.peer == "one process" and costs.unit == "ms/trace" and costs.value > 0
+    assert whole.peer == "one process" and costs.unit == "ms/trace" and costs.value > 0
+
+
+def test_each_disturbance_is_tried_on_every_plan_it_can_disturb(made: World):
+    found = {each.name: each.value for each in replay.disturbed(made, 7)}
+    assert {name.split(",")[1].split(":")[0].strip() for name in found} == set(DISTURBANCES)
+    assert found["PRC, jpeg 80: whole plans (7)"] >= 5 / 7  # what hardly changes a picture changes few plans
+    assert not any(name.startswith("PRC, frames") and "(7)" in name for name in found)  # pictures have none

@@ -7,21 +7,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pixelis_pipeline.tools.contract import SegArguments, ToolError, Workspace
 from pixelis_pipeline.tools.sam2_package import Sam2Package
 
 BUILD = """
+class Model:
+    def load_state_dict(self, tensors):
+        self.held = {name: float(tensor.sum()) for name, tensor in tensors.items()}
 def build_sam2(config, weights, device="cuda"):
     print("noise on stdout")
-    return config, weights
+    assert weights is None
+    model = Model()
+    model.config = config
+    return model
 """
 PREDICT = """
 import os
 import numpy as np
 class SAM2ImagePredictor:
     def __init__(self, model):
-        assert model[0] == "configs/sam2.1/sam2.1_hiera_t.yaml", model
+        assert model.config == "configs/sam2.1/sam2.1_hiera_t.yaml", model.config
+        assert model.held == {"w": 6.0}, model.held
     def set_image(self, pixels):
         self.pixels = pixels
         if (pixels == 1).all():
@@ -59,7 +67,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tool(python: Path, tmp_path: Path) -> Sam2Package:
-    (tmp_path / "sam2.1_hiera_tiny.pt").write_bytes(b"weights")
+    save_file({"w": np.full(3, 2.0, np.float32)}, tmp_path / "sam2.1_hiera_tiny.safetensors")
     return Sam2Package(str(tmp_path), python=python)
 
 
@@ -103,4 +111,7 @@ def test_what_is_missing_is_named(python: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="make sam2"):
         Sam2Package(str(tmp_path), python=tmp_path / "bin" / "python")
     with pytest.raises(ValueError, match=r"tools\.seg\.weights: .*sam2\.1_hiera_large.* it holds none"):
+        Sam2Package(str(tmp_path), python=python)
+    (tmp_path / "sam2.1_hiera_tiny.pt").write_bytes(b"a pickle")
+    with pytest.raises(ValueError, match=r"\.pt files are pickles and are not loaded"):
         Sam2Package(str(tmp_path), python=python)
