@@ -8,7 +8,7 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 from pixelis_pipeline.records import Json, canonical
 
 R = TypeVar("R")
+Convert = Callable[[Any], Any]
 _PRIMITIVES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
@@ -55,43 +56,46 @@ def _schema(record: type) -> pa.Schema:
     return pa.schema([pa.field(name, arrow_type(hint)) for name, hint in _hints(record).items()])
 
 
-def _down(hint: Any, value: Any) -> Any:
-    if value is None:
-        return None
+@functools.cache
+def _down(hint: Any) -> Convert:
+    """How a value of a hint is written. Found once a hint: a row has dozens of values, a plan many rows."""
     if hint == Json:
-        return canonical(value).decode()
+        return lambda value: None if value is None else canonical(value).decode()
     if is_dataclass(hint):
-        return to_row(value)
+        return lambda value: None if value is None else to_row(value)
     if typing.get_origin(hint) is tuple:
-        inner = typing.get_args(hint)[0]
-        return [_down(inner, item) for item in value]
-    return value
+        inner = _down(typing.get_args(hint)[0])
+        return lambda value: None if value is None else list(map(inner, value))
+    return lambda value: value
 
 
-def _up(hint: Any, value: Any) -> Any:
-    if value is None:
-        return None
+@functools.cache
+def _up(hint: Any) -> Convert:
+    """How a value of a hint is read."""
     if hint == Json:
-        return json.loads(value)
+        return lambda value: None if value is None else json.loads(value)
     if is_dataclass(hint):
-        return from_row(typing.cast(type, hint), value)
+        return lambda value: None if value is None else from_row(typing.cast(type, hint), value)
     if typing.get_origin(hint) is tuple:
-        inner = typing.get_args(hint)[0]
-        return tuple(_up(inner, item) for item in value)
-    return value
+        inner = _up(typing.get_args(hint)[0])
+        return lambda value: None if value is None else tuple(map(inner, value))
+    return lambda value: value
+
+
+@functools.cache
+def _columns(record: Any) -> tuple[tuple[str, Convert, Convert], ...]:
+    """(name, how it is written, how it is read) of each field of a record class."""
+    return tuple((name, _down(hint), _up(hint)) for name, hint in _hints(record).items())
 
 
 def to_row(record: Any) -> dict[str, Any]:
     """One record as a row of plain values that matches `schema(type(record))`."""
-    return {
-        name: _down(hint, getattr(record, name))
-        for name, hint in _hints(typing.cast(Any, type(record))).items()
-    }
+    return {name: down(getattr(record, name)) for name, down, _ in _columns(typing.cast(Any, type(record)))}
 
 
 def from_row(record: type[R], row: dict[str, Any]) -> R:
     """The record that `to_row` made this row from."""
-    return record(**{name: _up(hint, row[name]) for name, hint in _hints(typing.cast(Any, record)).items()})
+    return record(**{name: up(row[name]) for name, _, up in _columns(typing.cast(Any, record))})
 
 
 def to_table(record: type, records: Iterable[Any]) -> pa.Table:

@@ -94,6 +94,24 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Assignment:
+    """One thing that a teacher is asked for: a trace of this kind about this question.
+
+    `style` names the wording of the prompt, `sample` tells repeated askings of one question apart.
+    `stratum` is the cell of the plan that it was drawn for; a plan's goals are counted in these.
+    """
+
+    id: str
+    parents: tuple[str, ...]
+    question: Question
+    kind: TraceKind = "positive"
+    style: str = "plain"
+    temperature: float = 0.7
+    sample: int = 0
+    stratum: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """A call as it stands on the wire: coordinates are integers 0-999 normalised to the image."""
 
@@ -108,6 +126,8 @@ class Step:
     `valid`: the call parsed and ran. `decisive`: computed, never claimed (output referenced by a later
     argument or by the answer). The replay fields are empty until the step has been run again. `artifact` is
     the digest of what the call returned when a tool of `tool_version` ran it; a teacher's claim has none.
+    `flawed` steps were written wrong on purpose; `flaw` says what is wrong with them, as their writer does:
+    "perceptual: ..." or "logical: ...".
     """
 
     thought: str
@@ -117,6 +137,7 @@ class Step:
     valid: bool = True
     decisive: bool = False
     flawed: bool = False
+    flaw: str = ""
     tool_version: str = ""
     replayed: Json = field(default_factory=dict)
     metric: str = ""

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+OWN_TEACHERS = {"embedded": "embedded-teacher", "annotations": "annotation-programs"}  # and their models
 PROFILES = Path(__file__).parent / "profiles"
 SOURCES = ("sa1b", "fineweb", "starqa", "partimagenet", "mathvista", "ego4d")
 BENCHMARKS = (
@@ -69,9 +70,14 @@ def _no_credentials(endpoint: str) -> str:
 
 
 class SourceSettings(Section):
-    """Where one source's files lie. An empty `path` means the embedded world writes them."""
+    """Where one source's files lie. An empty `path` means the embedded world writes them.
+
+    `teacher` writes this source's traces in place of `teacher.endpoint`: "embedded", "annotations", the
+    address of an endpoint (with the model and key that `teacher` names), or "none" to leave it out.
+    """
 
     path: str = ""
+    teacher: Annotated[str, AfterValidator(_no_credentials)] = ""
     licence: str = ""
     seed: int = 7
     items: Annotated[int, Field(ge=1)] = 160
@@ -87,19 +93,93 @@ class MediaLimits(Section):
     frames: Annotated[int, From("P"), Field(ge=1)] = 24
 
 
+class Price(Section):
+    """US dollars per million tokens, as the provider publishes them. `batch` is the share of the price
+    that its batch API asks."""
+
+    prompt: Annotated[float, Field(ge=0)]
+    completion: Annotated[float, Field(ge=0)]
+    batch: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+def _prices() -> dict[str, Price]:
+    return {
+        "embedded-teacher": Price(prompt=0, completion=0),
+        "annotation-programs": Price(prompt=0, completion=0),
+    }
+
+
+def _with_own_prices(given: dict[str, Price]) -> dict[str, Price]:
+    """Prices that a user states stand beside those of our own teachers, not in their place."""
+    return _prices() | given
+
+
 class TeacherSettings(Section):
-    """The model that writes traces. `endpoint = embedded` starts the world's own teacher on loopback."""
+    """The model that writes traces, and what asking it may take.
+
+    `endpoint` is the address of any OpenAI-compatible API; "embedded" starts the world's own teacher on
+    loopback, "annotations" the programs that turn annotations into traces. What is marked `exclude` decides
+    no answer, so changing it makes nothing stale.
+    """
 
     endpoint: Annotated[str, AfterValidator(_no_credentials)] = "embedded"
     model: str = "embedded-teacher"
     key_variable: str = "PIXELIS_TEACHER_KEY"
-    temperature: Annotated[float, From("S", "§3.1")] = 0.7
-    concurrency: Annotated[int, From("P"), Field(ge=1)] = 16
-    timeout_seconds: Annotated[float, From("P"), Field(gt=0)] = 60.0
-    attempts: Annotated[int, From("P"), Field(ge=1)] = 4
-    prompt: str = "positive"
-    prompt_price: Annotated[float, From("P", "US dollars per million tokens; 0: embedded")] = 0.0
-    completion_price: Annotated[float, From("P", "likewise")] = 0.0
+    mode: Annotated[Literal["live", "batch"], Field(exclude=True, description="batch: /v1/batches")] = "live"
+    concurrency: Annotated[int, From("P", "requests at a time, at most"), Field(ge=1, exclude=True)] = 16
+    requests_per_minute: Annotated[
+        float, From("P", "what the provider allows; 0: found out"), Field(ge=0, exclude=True)
+    ] = 0.0
+    timeout_seconds: Annotated[float, From("P", "an attempt"), Field(gt=0, exclude=True)] = 60.0
+    attempts: Annotated[int, From("P", "a request"), Field(ge=1, exclude=True)] = 4
+    patience_seconds: Annotated[
+        float, From("P", "an endpoint that answers nothing is waited for so long"), Field(ge=0, exclude=True)
+    ] = 300.0
+    max_cost: Annotated[float, From("P", "US dollars a run; 0: no limit"), Field(ge=0, exclude=True)] = 0.0
+    max_tokens: Annotated[int, From("P", "a run; 0: no limit"), Field(ge=0, exclude=True)] = 0
+    prices: Annotated[dict[str, Price], AfterValidator(_with_own_prices)] = Field(
+        default_factory=_prices, exclude=True
+    )
+
+
+class RecipeSettings(Section):
+    """How much of the plan one kind of trace gets, and how often training draws it."""
+
+    share: Annotated[float, From("P"), Field(ge=0)]
+    sampling_weight: Annotated[float, From("P"), Field(gt=0)] = 1.0
+
+
+class SynthesisSettings(Section):
+    """Which traces are asked for. Tool shares are of all calls, recipe shares of all traces.
+
+    `candidates` bounds what is planned for a batch over all sources (0: every question there is, once);
+    `accepted` ends the asking at exactly so many accepted traces (0: all that are planned are asked for).
+    """
+
+    seed: int = 7
+    candidates: Annotated[int, From("P"), Field(ge=0)] = 0
+    accepted: Annotated[int, From("P"), Field(ge=0)] = 0
+    seg: Annotated[float, From("S", "§3.1, tool use"), Field(ge=0)] = 24.1
+    zoom: Annotated[float, From("S", "§3.1, tool use"), Field(ge=0)] = 17.1
+    trk: Annotated[float, From("S", "§3.1, tool use"), Field(ge=0)] = 22.9
+    ocr: Annotated[float, From("S", "§3.1, tool use"), Field(ge=0)] = 20.2
+    temp: Annotated[float, From("S", "§3.1, tool use"), Field(ge=0)] = 10.0
+    prop: Annotated[float, From("S", "§3.1, tool use"), Field(ge=0)] = 5.9
+    positive: RecipeSettings = RecipeSettings(share=0.7)
+    outcome_negative: RecipeSettings = RecipeSettings(share=0.1)
+    process_negative: RecipeSettings = RecipeSettings(share=0.1, sampling_weight=2.0)
+    self_correction: RecipeSettings = RecipeSettings(share=0.1)
+    styles: Annotated[tuple[str, ...], Field(min_length=1)] = ("plain", "careful", "terse")
+    temperatures: Annotated[tuple[float, ...], From("S", "§3.1"), Field(min_length=1)] = (0.7,)
+    predictor: str = "none"
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.accepted and self.candidates and self.accepted > self.candidates:
+            raise ValueError(f"accepted ({self.accepted}) is more than candidates ({self.candidates})")
+        if not self.positive.share:
+            raise ValueError("positive.share must be more than 0: scores are fitted on positive traces")
+        return self
 
 
 class BackendSettings(Section):
@@ -204,6 +284,13 @@ class EvaluationSettings(Section):
     confidence: Annotated[float, From("S", "§4"), Field(ge=0, le=1)] = 0.95
 
 
+class OperationsSettings(Section):
+    """What Dagster does by itself, once an operator has switched it on. Decides no output."""
+
+    resynthesis: Annotated[str, From("P", "cron, UTC: a new batch every Monday at three")] = "0 3 * * 1"
+    shard_seconds: Annotated[int, From("P", "between looks at the sources' folders"), Field(ge=5)] = 300
+
+
 def _sources() -> dict[str, SourceSettings]:
     return {name: SourceSettings() for name in SOURCES}
 
@@ -221,12 +308,20 @@ class Settings(Section):
     benchmarks: dict[str, SourceSettings] = Field(default_factory=_benchmarks)
     media: MediaLimits = MediaLimits()
     teacher: TeacherSettings = TeacherSettings()
+    synthesis: SynthesisSettings = SynthesisSettings()
     tools: ToolSettings = ToolSettings()
     replay: ReplaySettings = ReplaySettings()
     curation: CurationSettings = CurationSettings()
     sft: SftSettings = SftSettings()
     policy: PolicySettings = PolicySettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    operations: OperationsSettings = OperationsSettings()
+
+    def teacher_for(self, source: str) -> TeacherSettings:
+        """The teacher of one source's traces; its endpoint is "none" where the source is left out."""
+        chosen = self.sources[source].teacher or self.teacher.endpoint
+        model = OWN_TEACHERS.get(chosen, self.teacher.model)
+        return self.teacher.model_copy(update={"endpoint": chosen, "model": model})
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -72,5 +72,5 @@ def test_a_file_that_is_no_text_is_an_error_with_its_path(tmp_path: Path):
 
 def test_every_number_of_the_paper_says_where_it_comes_from():
     listed = {name: mark for name, _, mark in provenance()}
-    assert listed["teacher.temperature"].code == "S" and listed["curation.spot_check"].code == "S"
+    assert listed["synthesis.temperatures"].code == "S" and listed["curation.spot_check"].code == "S"
     assert all(mark.code in "SDMP" for mark in listed.values()) and len(listed) > 30
