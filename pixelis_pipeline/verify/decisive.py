@@ -7,10 +7,10 @@ A valid call is decisive if a later valid call refers to what it returned:
 - TRK: a box inside or on one of its boxes, at that box's frame;
 - TEMP: a frame that lies in its span;
 
-or if the answer does: a value that PROP or OCR returned, a span near TEMP's, areas where areas are
-compared, masks where their number is the answer, tracklets where the question is which thing moved and
-one did. References say that a call was used, not that it was made on the right thing: of that the answer
-is the only proof.
+or if the answer does: a value that PROP or OCR returned (one of several, where it is a list), a span near
+TEMP's, areas or spans where they are compared, masks where their number is the answer, tracklets where the
+question is what moved and one did. References say that a call was used, not that it was made on the right
+thing: of that the answer is the only proof.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,19 @@ from typing import Any
 from pixelis_pipeline.records import Json, Question, Step
 from pixelis_pipeline.tools.contract import ARGUMENTS
 from pixelis_pipeline.verify.answers import SPAN_IOU, SPAN_SECONDS, number, option, span
-from pixelis_pipeline.verify.metrics import box_iou, plain, span_iou
+from pixelis_pipeline.verify.metrics import box_iou, plain, similarity, span_iou
 
 SLACK = 5  # wire units by which a box may stick out of the box it was taken from, or that are no movement
+COMPARED = ("compare", "largest")  # tasks whose answer is found by weighing one mask against another,
+FOLLOWED = ("move", "way", "further", "moving")  # and one tracklet against another or against standing still
+READ = 0.85  # similarity from which the answer is what was read: a letter in seven, as replay lets pass
 SAME_BOX = 0.5  # IoU from which a box is the tracked one, with or without a margin around it
 
 
 def decisive(question: Question, steps: Sequence[Step], answer: str) -> list[bool]:
     """One flag per replayed step (`valid` and `replayed` filled in)."""
     said = _chosen(question, answer)
+    parts = [part.strip() for part in said.split(",")] if question.answer_kind == "list" else [said]
     rates = [media.fps for media in question.media if media.kind == "video"]
     asked = [_arguments(step) for step in steps]
     weighed = _weighed(question, steps, plain(said))
@@ -38,7 +42,7 @@ def decisive(question: Question, steps: Sequence[Step], answer: str) -> list[boo
             step.valid
             and (
                 step.action.name in weighed
-                or _answers(step, said)
+                or any(_answers(step, part) for part in parts)
                 or any(_refers(each, index, asked[index], step, rates[0] if rates else 0.0) for each in later)
             )
         )
@@ -56,12 +60,14 @@ def _weighed(question: Question, steps: Sequence[Step], said: str) -> set[str]:
     """The actions whose results the answer compares or counts, so that every one of them counts."""
     valid = [step for step in steps if step.valid]
     masks = sum(step.action.name == "SEG" for step in valid)
-    if question.task == "compare" and masks > 1:
+    if question.task in COMPARED and masks > 1:
         return {"SEG"}
     if question.task == "count" and number(said) == masks:
         return {"SEG"}
-    if question.task == "move" and any(step.action.name == "TRK" and _moved(step) for step in valid):
+    if question.task in FOLLOWED and any(step.action.name == "TRK" and _moved(step) for step in valid):
         return {"TRK"}
+    if question.task == "order" and sum(step.action.name == "TEMP" for step in valid) > 1:
+        return {"TEMP"}
     return set()
 
 
@@ -138,7 +144,8 @@ def _answers(step: Step, said: str) -> bool:
     match step.action.name:
         case "OCR":
             words = plain(said)
-            return bool(words) and f" {words} " in f" {plain(str(step.replayed['text']))} "
+            read = plain(str(step.replayed["text"]))
+            return bool(words) and (f" {words} " in f" {read} " or similarity(words, read) >= READ)
         case "PROP":
             claimed = step.output if isinstance(step.output, dict) else {}
             named = [value for name, value in step.replayed.items() if name in claimed]

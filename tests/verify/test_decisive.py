@@ -120,3 +120,38 @@ def test_masks_answer_where_they_are_counted() -> None:
     assert decisive(question("count", "integer"), two, "2") == [True, True]
     assert decisive(question("count", "integer"), two, "3") == [False, False]
     assert decisive(question("count", "integer"), two[:1], "3") == [False]
+
+
+@pytest.mark.parametrize("task", ["move", "way", "further", "moving"])
+def test_all_tracklets_count_where_the_answer_is_what_moved_and_none_where_nothing_did(task: str) -> None:
+    moved, still = tracked([100, 100, 200, 200], [300, 100, 400, 200]), tracked([1, 1, 9, 9], [1, 1, 9, 9])
+    assert decisive(question(task), [moved, still], "A") == [True, True]
+    assert decisive(question(task), [still], "A") == [False]
+    assert decisive(question("other"), [moved], "A") == [False]
+
+
+def test_two_moments_are_weighed_where_their_order_is_the_answer_and_one_is_not() -> None:
+    asked = question("order", "choice", ("A", "B"))
+    assert decisive(asked, [found(1, 2), found(4, 5)], "A") == [True, True]
+    assert decisive(asked, [found(1, 2)], "A") == [False]
+    assert decisive(asked, [found(1, 2), ELSEWHERE], "A") == [False, False]
+
+
+def test_the_largest_of_three_masks_is_weighed_against_all() -> None:
+    masks = [segmented([n, 0, n + 5, 5]) for n in (0, 10, 20)]
+    assert decisive(question("largest", "choice", ("A", "B", "C")), masks, "B") == [True] * 3
+
+
+def test_each_reading_counts_that_is_one_of_a_list() -> None:
+    texts = ("lamp", "harbour", "river")
+    steps = [step("OCR", {"text": text}, box=[0, 0, 1, n + 1]) for n, text in enumerate(texts)]
+    assert decisive(question("read_two", "list"), steps, "lamp, river") == [True, False, True]
+    assert decisive(question("read_two", "text"), steps, "lamp, river") == [False] * 3, "no list, no items"
+
+
+def test_a_reading_that_replay_lets_pass_counts() -> None:
+    def reads(text: str) -> list[bool]:
+        return decisive(question("read"), [step("OCR", {"text": text})], "lanterns")
+
+    assert reads("lantern") == reads("the lanterns") == [True], "a letter of eight"
+    assert reads("lanter") == reads("lamps") == [False]
