@@ -14,10 +14,14 @@ from pixelis_pipeline.curation.splits import drawn
 from pixelis_pipeline.records import Accepted, Outcome, Rejected, Trajectory, canonical, record_id
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.verify.answers import right
+from pixelis_pipeline.verify.decisive import decisive
 
-STAGE, VERSION = "scored_trajectories", 1
+STAGE, VERSION = "scored_trajectories", 2
 COMPONENTS = ("logic", "structure", "visual")
 FAMILY = 5  # a task with fewer positives borrows the statistics of all tasks
+# Fewer positives of a task in dev than this say little of its spread (of 5, the deviation is off by a third
+# as a rule), and a z of a spread that is too small throws whole tasks away: then all its positives count.
+ENOUGH = 20
 ROUNDING = 9  # decimals of a stored score: beyond them equal traces differ by the order of summing
 
 
@@ -46,39 +50,59 @@ class ScoreStatistics:
 
 
 def logic(trajectory: Trajectory) -> float:
-    """Mean of: the answer is as right or wrong as this kind of trace must be; the share of valid steps
-    that are decisive, so that the answer follows from what was done."""
-    as_meant = right(trajectory.question, trajectory.answer) == (trajectory.kind != "outcome-negative")
-    valid = [step for step in trajectory.steps if step.valid]
-    consistent = sum(step.decisive for step in valid) / len(valid) if valid else 0.0
-    return (as_meant + consistent) / 2
+    """Mean of: the answer is as right or wrong as this kind of trace must be (a trap's may be either); the
+    share of valid steps that are decisive, so that the answer follows from what was done.
+
+    What replay has decided is not scored again: a flawed step is left out, and a step of a negative may
+    decide the true answer as well as the one that was given, because that one is what is wrong.
+    """
+    question, kind = trajectory.question, trajectory.kind
+    as_meant = kind == "process-negative" or right(question, trajectory.answer) == (
+        kind != "outcome-negative"
+    )
+    flags = [step.decisive for step in trajectory.steps]
+    if kind in ("outcome-negative", "process-negative"):
+        seen = [step if step.replayed else replace(step, valid=False) for step in trajectory.steps]
+        led = decisive(question, seen, question.answer)
+        flags = [one or other for one, other in zip(flags, led, strict=True)]
+    honest = [
+        flag for flag, step in zip(flags, trajectory.steps, strict=True) if step.valid and not step.flawed
+    ]
+    if not honest:
+        return (as_meant + any(step.flawed for step in trajectory.steps)) / 2
+    return (as_meant + sum(honest) / len(honest)) / 2
 
 
 def structure(trajectory: Trajectory, settings: CurationSettings) -> float:
     """Mean of: the share of calls that parsed and ran; the share that repeats no earlier call; the length
-    prior, 1 up to `length_prior` steps and prior / steps beyond."""
+    prior, 1 up to `length_prior` steps and prior / steps beyond. A flawed call may fail, and be repeated by
+    its repair."""
     count = len(trajectory.steps)
-    if not count:
+    honest = [step for step in trajectory.steps if not step.flawed]
+    if not honest:
         return 1.0
-    valid = sum(step.valid for step in trajectory.steps) / count
-    distinct = len({canonical([s.action.name, s.action.arguments]) for s in trajectory.steps}) / count
+    valid = sum(step.valid for step in honest) / len(honest)
+    distinct = len({canonical([s.action.name, s.action.arguments]) for s in honest}) / len(honest)
     return (valid + distinct + min(1.0, settings.length_prior / count)) / 3
 
 
 def visual(trajectory: Trajectory) -> float:
     """Mean fidelity of the replayed steps: how far each measured value lies between its threshold (0) and
-    perfect agreement (1). 0 where nothing was measured: there is no evidence of looking."""
+    perfect agreement (1). 0 where nothing was measured: there is no evidence of looking. 1 where nothing but
+    a flaw was: that it differs is as it must be."""
+    measured = [step for step in trajectory.steps if step.metric]
     values = [
         (s.measured - s.threshold) / (1.0 - s.threshold) if s.threshold < 1.0 else s.measured
-        for s in trajectory.steps
-        if s.metric and not s.flawed
+        for s in measured
+        if not s.flawed
     ]
-    return float(np.clip(values, 0.0, 1.0).mean()) if values else 0.0
+    return float(np.clip(values, 0.0, 1.0).mean()) if values else float(bool(measured))
 
 
 def fit(pool: Sequence[Trajectory], settings: CurationSettings) -> ScoreStatistics:
     """Fit on the positives whose group falls in dev; on all positives where dev holds none (a pool of a
-    dozen items). ScoreError for a pool without positives."""
+    dozen items), and on all of a task where dev holds fewer than ENOUGH of it. ScoreError for a pool
+    without positives."""
     positives = [t for t in pool if t.kind == "positive"]
     dev = [t for t in positives if drawn(t.group, settings) == "dev"]
     fitted = dev or positives
@@ -87,12 +111,13 @@ def fit(pool: Sequence[Trajectory], settings: CurationSettings) -> ScoreStatisti
             f"none of {len(pool)} trajectories is a positive: nothing to fit the score on. Look at the "
             "rejections of replayed_trajectories: they say why no trace was proven right"
         )
-    values = np.array([components(t, settings) for t in fitted])
-    tasks = np.array([t.question.task for t in fitted])
-    families = [_family("", values)]
-    for task in sorted(set(tasks.tolist())):
-        if np.count_nonzero(tasks == task) >= FAMILY:
-            families.append(_family(task, values[tasks == task]))
+    families = [_family("", np.array([components(t, settings) for t in fitted]))]
+    for task in sorted({t.question.task for t in positives}):
+        mine = [t for t in fitted if t.question.task == task]
+        if len(mine) < ENOUGH:
+            mine = [t for t in positives if t.question.task == task]
+        if len(mine) >= FAMILY:
+            families.append(_family(task, np.array([components(t, settings) for t in mine])))
     draft = ScoreStatistics(tuple(families), -np.inf, "dev" if dev else "pool")
     # "lower" takes a score that occurs: between two of them lies a value nothing can equal.
     scores = [total(t, draft, settings) for t in fitted]

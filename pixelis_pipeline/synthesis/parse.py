@@ -1,6 +1,12 @@
-"""A teacher's words as a trajectory, or the rule by which they are none. Nothing is repaired on the way."""
+"""A teacher's words as a trajectory, or the rule by which they are none. Nothing is repaired on the way.
+
+Only the form of an answer is normalised, never its meaning: NFC, single spaces; a choice in its own words
+where its letter or another case was written; a span as "start-end".
+"""
 
 import json
+import re
+import unicodedata
 
 from pydantic import ValidationError
 
@@ -9,18 +15,24 @@ from pixelis_pipeline.records import (
     Action,
     Json,
     Outcome,
+    Question,
     Rejected,
     Step,
+    TraceKind,
     Trajectory,
     canonical,
     record_id,
 )
-from pixelis_pipeline.synthesis.reply import MOST_STEPS, Reply, ReplyStep
+from pixelis_pipeline.settings import RecipeSettings, SynthesisSettings
+from pixelis_pipeline.synthesis.reply import FLAWED, MOST_STEPS, Flaw, Reply, ReplyStep
 from pixelis_pipeline.synthesis.response import Response
 from pixelis_pipeline.tools.contract import ARGUMENTS
 
 STAGE = "trajectories"
-VERSION = 1
+VERSION = 2
+
+_LETTER = re.compile(r"\(?([A-Za-z])[).]?")
+_SPAN = re.compile(r"(\d+(?:\.\d+)?) ?(?:-|–|to) ?(\d+(?:\.\d+)?) ?s?")
 
 
 class _Refused(ValueError):
@@ -33,16 +45,18 @@ class _Refused(ValueError):
         self.rule, self.measured, self.threshold = rule, measured, threshold
 
 
-def trajectory(response: Response) -> Outcome[Trajectory]:
-    """The positive trajectory that `response` spells out.
+def trajectory(response: Response, settings: SynthesisSettings) -> Outcome[Trajectory]:
+    """The trajectory that `response` spells out, with the sampling weight of its kind.
 
     Rejected by one of: refusal, empty text, truncated text, not json, schema, no steps, too many steps,
+    no flaw tagged, flaw at no step, flaw not described, flaw in a positive, flaw in an outcome-negative,
     unknown action, arguments, no output, repeated call, empty answer, not a choice.
     """
     try:
         reply = _reply(response)
-        steps = _steps(reply)
-        answer = _final(reply, response.question.choices)
+        flaw = _flaw(reply, response.kind)
+        steps = _steps(reply, response.kind, flaw)
+        answer = _final(reply, response.question)
     except _Refused as refused:
         return Rejected(
             response.id,
@@ -53,18 +67,22 @@ def trajectory(response: Response) -> Outcome[Trajectory]:
             detail=str(refused)[:300],
         )
     payload = {
-        "steps": [[s.thought, s.action.name, s.action.arguments, s.output] for s in steps],
+        "steps": [[s.thought, s.action.name, s.action.arguments, s.output, s.flaw] for s in steps],
         "answer": answer,
     }
+    recipe: RecipeSettings = getattr(settings, response.kind.replace("-", "_"))
+    weight = recipe.sampling_weight
+    parameters = {"kind": response.kind, "sampling_weight": weight}
     kept = Trajectory(
-        id=record_id(STAGE, VERSION, {"kind": "positive"}, [response.id], payload),
+        id=record_id(STAGE, VERSION, parameters, [response.id], payload),
         parents=(response.id,),
         question=response.question,
         steps=steps,
         answer=answer,
-        kind="positive",
+        kind=response.kind,
         request=response.request,
         teacher=response.model,
+        sampling_weight=weight,
     )
     return Accepted(response.id, (kept,))
 
@@ -93,20 +111,46 @@ def _reply(response: Response) -> Reply:
         raise _Refused("schema", _first(error)) from error
 
 
-def _steps(reply: Reply) -> tuple[Step, ...]:
-    seen: set[bytes] = set()
+def _flaw(reply: Reply, kind: TraceKind) -> Flaw | None:
+    """The tag that a trace of this kind must have, or must not have."""
+    flaw = reply.flaw
+    if kind not in FLAWED:
+        if flaw is not None:
+            article = "an" if kind == "outcome-negative" else "a"
+            raise _Refused(f"flaw in {article} {kind}", f"step {flaw.step}: {flaw.what}")
+        return None
+    if flaw is None:
+        raise _Refused("no flaw tagged", f"a {kind} tags the step that is wrong")
+    if not 0 <= flaw.step < len(reply.steps):
+        raise _Refused("flaw at no step", flaw.what, measured=flaw.step, threshold=len(reply.steps) - 1)
+    if not flaw.what.strip():
+        raise _Refused("flaw not described", f"step {flaw.step}")
+    return flaw
+
+
+def _steps(reply: Reply, kind: TraceKind, flaw: Flaw | None) -> tuple[Step, ...]:
+    """The steps as records. No call stands there twice, but for one: the call whose output a
+    self-correction misread may be made again, because that is the repair."""
+    mended = flaw.step if flaw is not None and kind == "self-correction" else None
+    seen: dict[bytes, int] = {}
     for index, step in enumerate(reply.steps):
         if step.action not in ARGUMENTS:
             raise _Refused("unknown action", f"step {index}: {step.action}")
         call = canonical([step.action, _parsed(step, index)])
-        if call in seen:
+        if call in seen and seen[call] != mended:
             raise _Refused("repeated call", f"step {index}: {step.action}")
-        seen.add(call)
+        seen[call] = index
         if not step.output:
             raise _Refused("no output", f"step {index}: {step.action}")
     return tuple(
-        Step(thought=step.thought, action=Action(step.action, step.arguments), output=step.output)
-        for step in reply.steps
+        Step(
+            thought=step.thought,
+            action=Action(step.action, step.arguments),
+            output=step.output,
+            flawed=flaw is not None and index == flaw.step,
+            flaw=f"{flaw.type}: {flaw.what.strip()}" if flaw is not None and index == flaw.step else "",
+        )
+        for index, step in enumerate(reply.steps)
     )
 
 
@@ -119,14 +163,33 @@ def _parsed(step: ReplyStep, index: int) -> Json:
     return arguments.model_dump(mode="json")
 
 
-def _final(reply: Reply, choices: tuple[str, ...]) -> str:
-    answer = reply.answer.strip()
+def _final(reply: Reply, question: Question) -> str:
+    """The answer in its normal form. A choice may be named by its own words in any case, or by its letter,
+    with a bracket or full stop at most."""
+    answer = _form(reply.answer)
     if not answer:
         raise _Refused("empty answer")
-    letters = [chr(ord("A") + index) for index in range(min(len(choices), 26))]
-    if choices and answer not in choices and answer not in letters:
-        raise _Refused("not a choice", answer)
+    if question.choices:
+        return _choice(answer, question.choices)
+    if question.answer_kind == "span" and (found := _SPAN.fullmatch(answer)):
+        return f"{found[1]}-{found[2]}"
     return answer
+
+
+def _form(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _choice(answer: str, choices: tuple[str, ...]) -> str:
+    alike = [c for c in choices if _form(c) == answer]
+    alike = alike or [c for c in choices if _form(c).casefold() == answer.casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    letter = _LETTER.fullmatch(answer)
+    place = ord(letter[1].upper()) - ord("A") if letter else len(choices)
+    if alike or place >= len(choices):
+        raise _Refused("not a choice", answer)
+    return choices[place]
 
 
 def _first(error: ValidationError) -> str:

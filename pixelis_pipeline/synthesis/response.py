@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pixelis_pipeline.records import Question
+from pixelis_pipeline.records import Question, TraceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,12 +10,14 @@ class Response:
     """The words of one answered request. `request` is the key under which the store keeps the whole
     answer; tokens, times and the endpoint's own ids stay there, so that they never enter a hash.
 
-    `finish` is the endpoint's reason to stop: "stop", "length", "content_filter" or "refusal".
+    `kind` is the kind of trace that was asked for; `finish` the endpoint's reason to stop: "stop",
+    "length", "content_filter" or "refusal".
     """
 
     id: str
     parents: tuple[str, ...]
     question: Question
+    kind: TraceKind
     request: str
     model: str
     text: str

@@ -17,7 +17,7 @@ def refusal(judged: Trajectory) -> Rejected | None:
     Kept are a positive or self-correction whose unflawed steps replay, whose answer is right and rests on
     what a tool returned; an outcome-negative whose unflawed steps replay and whose answer is proven wrong; a
     trap that differs at exactly its tagged step, so that what it teaches is that step. A self-correction
-    needs an error, and a step after it.
+    needs an error, and a later step that repairs it.
     """
     for index, step in enumerate(judged.steps):
         if step.action.name not in ARGUMENTS:
@@ -43,16 +43,28 @@ def _excused(judged: Trajectory, step: Step) -> bool:
 
 
 def _correction(judged: Trajectory) -> Rejected | None:
-    """A self-correction teaches how an error is repaired: there must be one, and something after it."""
+    """A self-correction teaches how an error is repaired: there must be one, and each must be followed by a
+    step that does its work, right, and that decides something without the error's help.
+
+    A step does an error's work if it calls the same action, or one that the question cannot do without: the
+    error may have been to call the wrong one.
+    """
     if judged.kind != "self-correction":
         return None
     errors = [index for index, step in enumerate(judged.steps) if step.flawed]
     for index in errors:
         if judged.steps[index].verdict not in (DIFFERS, INVALID):
             return _rejected("no error to correct", index, judged.steps[index])
-    if not errors or errors[-1] == len(judged.steps) - 1:
-        told = "no step is tagged as flawed" if not errors else "the flawed step is the last"
-        return Rejected("", STAGE, "no error to correct", detail=told)
+    if not errors:
+        return Rejected("", STAGE, "no error to correct", detail="no step is tagged as flawed")
+    for index in errors:
+        work = {judged.steps[index].action.name, *judged.question.tools}
+        if not any(
+            step.action.name in work and step.valid and step.decisive and not step.flawed
+            for step in judged.steps[index + 1 :]
+        ):
+            told = f"step {index}: nothing after it does what {judged.steps[index].action.name} got wrong"
+            return Rejected("", STAGE, "does not repair", detail=told)
     return None
 
 

@@ -42,8 +42,8 @@ def replay(
     Accepted: a new trajectory whose steps carry the re-run outputs, their digests and tool versions, the
     measured agreement, the verdict and `decisive`. Rejected, by the first of: altered, the media cannot be
     decoded (its rule), unknown action, arguments, no tool yet, other version, invalid call: X, replay
-    differs: X, trap does not spring, wrong answer, right answer, no evidence. Failed: a backend broke, or
-    the media are gone or changed.
+    differs: X, trap does not spring, wrong answer, right answer, no error to correct, does not repair, no
+    evidence. Failed: a backend broke, or the media are gone or changed.
     """
     if altered(trajectory):
         why = "its id is not the hash of its content: it was altered since it was recorded"
@@ -60,13 +60,21 @@ def replay(
         return Rejected(trajectory.id, STAGE, error.rule, detail=str(error), record=to_row(trajectory))
     except ToolCrash as error:
         return Failed(trajectory.id, STAGE, str(error), record=to_row(trajectory))
-    flags = decisive(trajectory.question, steps, trajectory.answer)
+    flags = decisive(trajectory.question, _counted(trajectory, steps), trajectory.answer)
     steps = tuple(replace(step, decisive=flag) for step, flag in zip(steps, flags, strict=True))
     judged = replace(trajectory, steps=steps, parents=(trajectory.id,))
     refused = refusal(judged)
     if refused is not None:
         return replace(refused, of=trajectory.id, record=to_row(judged))
     return Accepted(trajectory.id, (replace(judged, id=identity(judged)),))
+
+
+def _counted(trajectory: Trajectory, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The steps that may decide something. The error of a self-correction looked at the wrong thing: it is
+    no mask of those that are counted, and what only it refers to has led nowhere."""
+    if trajectory.kind != "self-correction":
+        return steps
+    return tuple(replace(step, valid=False) if step.flawed else step for step in steps)
 
 
 def identity(judged: Trajectory) -> str:

@@ -47,3 +47,32 @@ def test_a_flawed_step_weighs_nothing_and_what_follows_it_does():
 
 def test_a_wrong_answer_is_not_imitated():
     assert "<answer>" not in parts(example(trace(1, kind="outcome-negative"), 2.0))[1.0]
+
+
+def trap(flawed: int, answer: str):
+    """Three calls, of which one claims what it did not return, and an answer."""
+    whole = trace(1)
+    steps = [replace(whole.steps[0], thought=f"Step {n}.", flawed=n == flawed) for n in range(3)]
+    return replace(whole, steps=tuple(steps), answer=answer, kind="process-negative")
+
+
+def test_a_trap_that_ends_wrong_teaches_what_came_before_its_flaw():
+    said = parts(example(trap(1, "red"), 2.0))
+    assert said[1.0] == "<think>Step 0.</think>" and said[2.0].count("<call>") == 1
+
+
+def test_a_trap_that_ends_right_teaches_all_but_its_flaw():
+    said = parts(example(trap(1, "green"), 2.0))
+    assert said[1.0] == "<think>Step 0.</think><think>Step 2.</think><answer>green</answer>"
+    assert said[2.0].count("<call>") == 2
+
+
+def test_a_self_correction_teaches_the_repair():
+    said = parts(example(replace(trap(0, "green"), kind="self-correction"), 2.0))
+    assert said[1.0] == "<think>Step 1.</think><think>Step 2.</think><answer>green</answer>"
+
+
+def test_a_trace_without_anything_to_learn_is_no_example():
+    assert example(trap(0, "red"), 2.0) is None
+    assert example(replace(trap(0, "red"), kind="outcome-negative", steps=()), 2.0) is None
+    assert example(trap(0, "green"), 2.0) is not None

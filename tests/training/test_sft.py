@@ -110,3 +110,23 @@ def test_flawed_steps_change_the_loss_only_by_being_left_out(base):
     assert loss(base, [flawed]) != loss(base, [trace(0)])
     gone = example(flawed, 2.0).weights
     assert gone.sum() == 3.0
+
+
+def test_what_holds_nothing_to_learn_is_left_out_and_changes_no_weight(base, quick, tmp_path):
+    whole = [trace(n) for n in range(4)]
+    blank = [
+        replace(
+            t,
+            id=f"{t.id}-trap",
+            kind="process-negative",
+            answer="grey",
+            steps=(replace(t.steps[0], flawed=True),),
+        )
+        for t in whole
+    ]
+    with_them = sft.train([*whole, *blank], [whole[0], blank[0]], base, tmp_path / "a", quick, pixels)
+    without = sft.train(whole, [whole[0]], base, tmp_path / "b", quick, pixels)
+    assert (with_them.unlearned, without.unlearned) == (4, 0)
+    assert with_them.weights == without.weights and with_them.points == without.points
+    with pytest.raises(ValueError, match="none of 4 trajectories holds anything"):
+        sft.train(blank, [], base, tmp_path / "c", quick, pixels)

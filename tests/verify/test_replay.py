@@ -196,7 +196,7 @@ def test_acceptance_by_kind(cases: list[Any], registry: Registry) -> None:
     assert outcome(two, "process-negative") == "replay differs: SEG"
     mended = replace(flawed, steps=(*flawed.steps, trace.steps[1]))
     assert outcome(mended, "self-correction") == "Accepted"
-    assert outcome(flawed, "self-correction") == "no error to correct"  # nothing comes after it
+    assert outcome(flawed, "self-correction") == "does not repair"  # nothing comes after it
     assert outcome(trace, "self-correction") == "no error to correct"
     truthful = with_step(replace(trace, steps=(*trace.steps, trace.steps[1])), 1, flawed=True)
     assert outcome(truthful, "self-correction") == "no error to correct"
@@ -372,7 +372,7 @@ def test_a_right_answer_needs_evidence(cases: list[Any], registry: Registry) -> 
     assert rule(tried, compare) == "no evidence"
     flawed = with_step(claiming(asking_for(attribute, "PROP"), 1, colour="grey"), 1, flawed=True)
     after = replace(flawed, kind="self-correction", steps=(*flawed.steps, flawed.steps[0]))
-    assert rule(after, attribute) == "no evidence"
+    assert rule(after, attribute) == "does not repair"
 
 
 class Broken:

@@ -1,7 +1,8 @@
 """A trajectory as token ids with one loss weight a token.
 
 What a policy reads between its turns is what replay got back, in the tools' own words, because that is
-what it will read at test time; what a teacher claimed is not shown.
+what it will read at test time; what a teacher claimed is not shown. So what a flawed trace says in the
+belief of its own flaw is not learned either: it does not follow from what the policy reads.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pixelis_pipeline.agent import tokenizer as words
 from pixelis_pipeline.agent.grammar import write_answer, write_call
 from pixelis_pipeline.records import Trajectory
 from pixelis_pipeline.tools.contract import spoken
+from pixelis_pipeline.verify.answers import right
 
 Array = np.ndarray[Any, Any]
 
@@ -38,10 +40,10 @@ def text_of(trajectory: Trajectory) -> str:
     return render.render(render.nano(), question, turns, write_answer(trajectory.answer))
 
 
-def weigh(ids: Array, action_weight: float, flawed: Array, wrong_answer: bool = False) -> Array:
+def weigh(ids: Array, action_weight: float, learned: Array, answer: bool = True) -> Array:
     """Loss weights [n] of token ids [n]: `action_weight` inside a call, 1 on thoughts and the answer, 0 on
-    all that the policy does not say itself, on steps that are `flawed` (bool [steps]), and on an answer
-    that is known to be wrong."""
+    all that the policy does not say itself, on steps that are not `learned` (bool [steps]), and on the
+    answer where that is not either."""
 
     def within(name: str) -> Array:
         opens, closes = (ids == words.token(mark) for mark in (f"<{name}>", f"</{name}>"))
@@ -49,13 +51,25 @@ def weigh(ids: Array, action_weight: float, flawed: Array, wrong_answer: bool = 
 
     weights = 1.0 * within("think") + action_weight * within("call")
     step = (ids == words.token("</obs>")).cumsum()
-    weights *= ~np.append(flawed, False)[np.minimum(step, len(flawed))]
-    return (weights + (not wrong_answer) * within("answer")).astype(np.float32)
+    weights *= np.append(learned, True)[np.minimum(step, len(learned))]
+    return (weights + answer * within("answer")).astype(np.float32)
 
 
-def example(trajectory: Trajectory, action_weight: float) -> Example:
-    """The trajectory, ready to be learned."""
-    ids = words.shared().encode(text_of(trajectory)).ids
+def learned(trajectory: Trajectory) -> tuple[Array, bool]:
+    """Which steps (bool [steps]) are learned, and whether the answer is: no flawed step, no wrong answer,
+    and of a trap that ends wrong nothing after its flaw."""
     flawed = np.array([step.flawed for step in trajectory.steps], dtype=bool)
-    wrong = trajectory.kind == "outcome-negative"
-    return Example(tuple(ids), weigh(np.asarray(ids), action_weight, flawed, wrong))
+    trap = trajectory.kind == "process-negative"
+    ends_wrong = trap and not right(trajectory.question, trajectory.answer)
+    misled = np.logical_or.accumulate(flawed) if ends_wrong and len(flawed) else flawed
+    return ~misled, not ends_wrong and trajectory.kind != "outcome-negative"
+
+
+def example(trajectory: Trajectory, action_weight: float) -> Example | None:
+    """The trajectory, ready to be learned. None where nothing in it is: a batch of such would have no loss.
+
+    ValueError where a step has not been replayed.
+    """
+    ids = words.shared().encode(text_of(trajectory)).ids
+    weights = weigh(np.asarray(ids), action_weight, *learned(trajectory))
+    return Example(tuple(ids), weights) if weights.any() else None

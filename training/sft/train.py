@@ -44,10 +44,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """How a training went, and the sha256 of the weights it ended with."""
+    """How a training went, and the sha256 of the weights it ended with. `unlearned` training trajectories
+    held nothing to imitate (a trap whose first step is the flaw, say) and were left out."""
 
     points: tuple[Point, ...]
     weights: str
+    unlearned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,10 @@ class _Pool:
 
 
 def _pool(trajectories: Sequence[Trajectory], pixels: Pixels, weight: float) -> _Pool:
-    return _Pool(
-        [example(trajectory, weight) for trajectory in trajectories],
-        [pixels(trajectory.question.media[0]) for trajectory in trajectories],
-    )
+    """The trajectories that hold something to learn."""
+    examples = [(example(each, weight), each.question.media[0]) for each in trajectories]
+    kept = [(made, media) for made, media in examples if made is not None]
+    return _Pool([made for made, _ in kept], [pixels(media) for _, media in kept])
 
 
 def _loss(model: Any, pool: _Pool, chosen: Sequence[int], smoothing: float) -> "torch.Tensor":
@@ -114,8 +116,9 @@ def train(
     """Fine-tune the policy in `base` on replayed trajectories and write the new one to `out`.
 
     `pixels` gives an image's uint8 RGB array; `progress` is told (steps done, steps in all). Working
-    state lies beside `out`, in `out`.work, until the end. Raises ValueError for an empty training set or
-    a trajectory that was not replayed, RenderMismatch where `base` was made under another contract.
+    state lies beside `out`, in `out`.work, until the end. Raises ValueError for a training set without
+    anything to learn or a trajectory that was not replayed, RenderMismatch where `base` was made under
+    another contract.
     """
     import torch
 
@@ -124,6 +127,8 @@ def train(
     start = policy.load(base)
     pool = _pool(trajectories, pixels, settings.action_weight)
     held = _pool(dev, pixels, settings.action_weight)
+    if not pool.examples:
+        raise ValueError(f"none of {len(trajectories)} trajectories holds anything to learn")
     model = start.model.train()
     weights = list(model.parameters())
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=WEIGHT_DECAY)
@@ -140,7 +145,8 @@ def train(
         torch.set_num_threads(threads)
     digest = policy.save(model.eval(), out)
     shutil.rmtree(state.parent, ignore_errors=True)
-    return Curve(tuple(Point(**point) for point in done["points"]), digest)
+    points = tuple(Point(**point) for point in done["points"])
+    return Curve(points, digest, len(trajectories) - len(pool.examples))
 
 
 def _epochs(
