@@ -1,0 +1,1 @@
+"""Asking a teacher: the client, its controllers, batches, the store of answers, and what it all costs."""
