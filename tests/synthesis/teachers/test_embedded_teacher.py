@@ -1,17 +1,21 @@
 """The embedded teacher is a server like any other, and what it says is true."""
 
+import hashlib
+import json
 import time
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
-from pixelis_pipeline.records import Json
+from pixelis_pipeline.records import Json, TraceKind
 from pixelis_pipeline.synthesis import questions as asking
-from pixelis_pipeline.synthesis.embedded_answers import Unanswerable, reply
-from pixelis_pipeline.synthesis.embedded_teacher import MODEL, complete, serve
-from pixelis_pipeline.synthesis.message import data_url
-from tests.synthesis.planted import Planted
+from pixelis_pipeline.synthesis.asking.message import data_url
+from pixelis_pipeline.synthesis.prompt import load
+from pixelis_pipeline.synthesis.teachers.embedded_answers import Unanswerable, reply
+from pixelis_pipeline.synthesis.teachers.embedded_teacher import MODEL, complete, serve
+from tests.synthesis.planted import Planted, png
 
 THING: Json = {
     "shape": "circle",
@@ -21,7 +25,7 @@ THING: Json = {
     "label": "K7",
     "label_box": [0, 22, 20, 30],
 }
-ENTRY: Json = {"width": 100, "height": 50, "things": [THING]}
+ENTRY: Json = {"sha256": "d", "width": 100, "height": 50, "things": [THING]}
 
 
 def test_it_speaks_the_chat_completions_api(planted: Planted) -> None:
@@ -101,7 +105,7 @@ def test_what_it_cannot_see_it_refuses(question: str) -> None:
     with pytest.raises(Unanswerable):
         reply(question, ["d"], {"d": ENTRY})
     with pytest.raises(Unanswerable):
-        reply(question, ["d"], {"d": {"width": 100, "height": 50}})
+        reply(question, ["d"], {"d": {"sha256": "d", "width": 100, "height": 50}})
     said = complete({"model": MODEL, "messages": [{"role": "user", "content": question}]}, {})
     assert said["choices"][0]["message"] == {
         "role": "assistant",
@@ -116,6 +120,7 @@ def test_films_are_followed_and_searched() -> None:
         return {"label": label, "frames": list(range(len(xs))), "boxes": boxes}
 
     film: Json = {
+        "sha256": "d",
         "width": 100,
         "height": 50,
         "frames": 8,
@@ -127,12 +132,56 @@ def test_films_are_followed_and_searched() -> None:
         "Which shape moved to the left?\nChoices: The red star. | The blue circle.", ["d"], {"d": film}
     )
     assert moved["answer"] == "The blue circle."
-    followed, named = moved["steps"]
-    assert followed["action"] == "TRK" and len(followed["output"]["boxes"]) == 3
-    assert named["action"] == "PROP" and named["output"] == {"colour": "blue", "shape": "circle"}
-    assert named["arguments"] == {"box": followed["output"]["boxes"][-1], "frame": 2}
+    for followed, x in zip(moved["steps"], (46, 20), strict=True):
+        assert followed["action"] == "TRK" and len(followed["output"]["boxes"]) == 3
+        assert followed["arguments"] == {"box": followed["output"]["boxes"][0], "start": 0, "end": 2}
+        assert abs(followed["output"]["boxes"][-1][0] - x * 999 / 100) <= 1
     for query in ("When does the blue circle appear?", "blue circle appears"):
         when = reply(f"When in the video: {query}", ["d"], {"d": film})
         assert when["answer"] == "1.0-2.5"
         assert when["steps"][0]["output"] == {"start": 1.0, "end": 2.5}
         assert when["steps"][0]["arguments"] == {"query": query, "start": 0.0, "end": 4.0}
+
+
+def test_it_tells_the_kind_that_the_prompt_asks_for_and_the_same_again() -> None:
+    picture = png(np.zeros((8, 8, 3), np.uint8))
+    parts = [
+        {"type": "image_url", "image_url": {"url": data_url(picture, "a.png")}},
+        {"type": "text", "text": "What shape is the red one?"},
+    ]
+    digest = hashlib.sha256(picture).hexdigest()
+
+    def told(kind: TraceKind, **more: Any) -> Json:
+        system = load(kind, "plain").system
+        turns = [{"role": "system", "content": system}, {"role": "user", "content": parts}]
+        body = {"model": MODEL, "messages": turns, "temperature": 0.7, **more}
+        content = complete(body, {digest: ENTRY})["choices"][0]["message"]["content"]
+        parsed: Json = json.loads(content)
+        assert parsed.keys() == load(kind, "plain").schema["properties"].keys()
+        return parsed
+
+    right = told("positive")
+    negative, trap, corrected = (
+        told(kind) for kind in ("outcome-negative", "process-negative", "self-correction")
+    )
+    assert right["answer"] == corrected["answer"] == "circle"
+    assert negative["steps"] == right["steps"] and negative["answer"] in set(asking.SHAPES) - {"circle"}
+    assert trap["steps"][0]["output"] == {"shape": trap["answer"]} != right["steps"][0]["output"]
+    assert len(corrected["steps"]) == 2 and corrected["steps"][1]["output"] == right["steps"][0]["output"]
+    assert told("process-negative", stream=False) == trap, "how it is asked changes nothing"
+    drawn = {json.dumps(told("process-negative", temperature=n / 10)) for n in range(9)}
+    assert len(drawn) > 1
+
+
+def test_a_batch_is_answered_by_the_same_teacher() -> None:
+    with serve({}) as endpoint, httpx.Client(base_url=endpoint.base_url) as client:
+        line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions",
+                "body": {"model": MODEL, "messages": [{"role": "user", "content": "Why?"}]}}  # fmt: skip
+        file = client.post(
+            "/files", data={"purpose": "batch"}, files={"file": json.dumps(line) + "\n"}
+        ).json()
+        asked = {"input_file_id": file["id"], "endpoint": line["url"], "completion_window": "24h"}
+        batch = client.post("/batches", json=asked).json()
+        out = client.get(f"/files/{batch['output_file_id']}/content").text
+    answer = json.loads(out)["response"]["body"]["choices"][0]["message"]
+    assert (batch["status"], answer["refusal"]) == ("completed", "I do not know this picture.")

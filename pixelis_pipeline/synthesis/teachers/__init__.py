@@ -1,0 +1,1 @@
+"""The two teachers that need no API: the world's own truth, and programs over annotations."""
