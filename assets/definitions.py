@@ -2,16 +2,21 @@
 
 import dagster as dg
 
-from assets import catalogue  # noqa: F401  (importing it declares the stages)
+from assets import (
+    automation,
+    catalogue,  # noqa: F401  (importing it declares the stages)
+)
 from assets.graph import NoStorage, assets, jobs
 
 
 @dg.definitions
 def definitions() -> dg.Definitions:
-    """Every asset, its checks and the jobs that `pixelis run` drives."""
+    """Every asset, its checks, the jobs that `pixelis run` drives, and what runs without a person."""
     return dg.Definitions(
         assets=assets(),
-        jobs=list(jobs().values()),
+        jobs=[*jobs().values(), automation.resynthesise],
+        schedules=[automation.resynthesis],
+        sensors=[automation.new_raw_shards, automation.dead_runs],
         resources={"io_manager": NoStorage()},
         executor=dg.in_process_executor,
     )

@@ -15,13 +15,14 @@ import dagster as dg
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from assets import console, graph, partitions
+from assets import alive, console, graph, partitions
 from assets.catalogue import STAGES
 from assets.definitions import definitions
 from assets.running import settled
 from assets.stage import Project, Stage, StageError
 from pixelis_pipeline.ledger.files import locked
 
+BY_HAND = {"dagster/max_retries": "0"}  # no daemon runs it again: this process says what to do
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the UI keeps every event
 
 
@@ -96,7 +97,8 @@ def _instance(project: Project) -> Iterator[dg.DagsterInstance]:
     with ExitStack() as stack:
         with locked(project.root / ".dagster.lock"):
             instance = stack.enter_context(dg.DagsterInstance.get())
-            instance.add_dynamic_partitions("batch", list(project.settings.batches))
+            graph.register(instance)
+        alive.bury(project.root, instance)
         yield instance
 
 
@@ -124,6 +126,7 @@ def _one(
         asset_selection=[dg.AssetKey(s.key.split("/")) for s in stages],
         raise_on_error=False,
         run_config=QUIET,
+        tags=BY_HAND,
     )
     seconds = time.monotonic() - started
     if result.success:

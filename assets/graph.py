@@ -13,15 +13,16 @@ from typing import Any
 
 import dagster as dg
 
-from assets import page, partitions
+from assets import alive, page, partitions
 from assets.running import Made, run, upstream
-from assets.stage import LINE, POLICY, STAGES, Project, Stage, home
+from assets.stage import LINE, POLICY, STAGES, Project, Stage, StageError, home
 from pixelis_pipeline.ledger.ledger import WHOLE
 from pixelis_pipeline.settings import load
 
 # Multi-partition mappings and code references are marked beta; tests hold what is used of them.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
+TEACHER = "teacher"  # the pool of what asks the teacher; its limit stands in dagster.yaml
 OWNERS = {"policies": ["team:research"], "measurements": ["team:research"]}
 
 
@@ -52,11 +53,19 @@ def project() -> Project:
     return _PROJECT[0]
 
 
+def register(instance: dg.DagsterInstance) -> None:
+    """Tell an instance which batches there are, and of the teacher's pool: a queue that meets a pool for the
+    first time starts all that wait for it before it reads the limit in dagster.yaml."""
+    instance.add_dynamic_partitions("batch", project().batches)
+    if TEACHER not in instance.event_log_storage.get_concurrency_keys():
+        instance.event_log_storage.initialize_concurrency_limit_to_default(TEACHER)
+
+
 def _input_versions(stage: Stage, partition: str) -> dict[str, str]:
     """Tags that state the versions of partitioned upstreams."""
     tags: dict[str, list[str]] = {}
     for each in upstream(project(), stage, partition):
-        if partitions.definition(STAGES[each.asset]) is not None:
+        if each.asset in stage.inputs and partitions.definition(STAGES[each.asset]) is not None:
             tags.setdefault(each.asset, []).append(each.version)
     return {
         f"dagster/input_data_version/{asset}": sha256("".join(versions).encode()).hexdigest()
@@ -64,7 +73,23 @@ def _input_versions(stage: Stage, partition: str) -> dict[str, str]:
     }
 
 
-def _checks(stage: Stage, made: Made) -> Iterator[dg.AssetCheckResult]:
+def make(stage: Stage, partition: str, run_id: str) -> Made:
+    """Run one partition of a stage for a Dagster run. StageError for one that the project does not ask for:
+    Dagster offers every batch with every source, also one that was never opened."""
+    if partition not in project().partitions(stage):
+        batch = partition.rpartition("-")[0]
+        raise StageError(f"{stage.key} has no partition {partition}: `pixelis batch open {batch}` opens it")
+    alive.hold(project().root, run_id)
+    return run(project(), stage, partition, {"dagster_run": run_id})
+
+
+def shown(stage: Stage, partition: str, made: Made) -> tuple[dict[str, Any], dict[str, str]]:
+    """(metadata, tags) of the event that tells Dagster of a version."""
+    return page.metadata(project(), stage, made), _input_versions(stage, partition)
+
+
+def checks(stage: Stage, made: Made) -> Iterator[dg.AssetCheckResult]:
+    """What the stage's checks found."""
     due, left = page.conservation(project(), stage, made.record)
     yield dg.AssetCheckResult(
         passed=due == left, check_name="conservation", metadata={"came in": due, "left": left}
@@ -98,17 +123,19 @@ def _asset(stage: Stage) -> dg.AssetsDefinition:
         description=stage.description,
         code_version=stage.code,
         check_specs=specs,
+        pool=TEACHER if stage.attested else None,
         metadata=page.source_link(stage),
     )
     def materialise(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         key = context.partition_key if context.has_partition_key else None
         partition = partitions.to_ledger(key) if isinstance(key, dg.MultiPartitionKey) else WHOLE
-        made = run(project(), stage, partition, {"dagster_run": context.run_id})
+        made = make(stage, partition, context.run_id)
+        metadata, tags = shown(stage, partition, made)
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(made.record.version),
-            metadata=page.metadata(project(), stage, made),
-            tags=_input_versions(stage, partition),
-            check_results=list(_checks(stage, made)),
+            metadata=metadata,
+            tags=tags,
+            check_results=list(checks(stage, made)),
         )
 
     return materialise

@@ -1,19 +1,26 @@
 """Raw media and questions: one asset a source. A user's files stay where they are; where settings name no
-folder, the embedded world writes one first, in the same published format."""
+folder, the embedded world writes one first, in the same published format.
+
+Several batches share a folder: each takes the records that none before it took, at most `limit` of them. Once
+a batch was opened after it, a batch stands: it is no longer compared with the folder, and made again (for new
+code or settings) it reads the records that it held.
+"""
 
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-from assets.stage import Project, Work, stage
+from assets import batches
+from assets.stage import STAGES, Project, StageError, Work, stage
+from pixelis_pipeline.ledger import artifact
 from pixelis_pipeline.media.pack import Packer
-from pixelis_pipeline.records import Accepted, Json, Media, Outcome, Sample, canonical
+from pixelis_pipeline.records import Accepted, Json, Media, Outcome, Rejected, Sample, canonical
 from pixelis_pipeline.settings import SourceSettings
-from pixelis_pipeline.sources.contract import Reader
+from pixelis_pipeline.sources.contract import Reader, SourceReader
 
 
 def world_folder(root: Path, name: str, seed: int, items: int) -> Path:
@@ -34,18 +41,84 @@ def seed_of(settings: SourceSettings, batch: str) -> int:
 def listing(folder: Path) -> Json:
     """A digest of a user's folder: names, sizes and times of its files. The time of the last change of an
     entry is among them, so that new bytes under an old size and date show."""
-    files = [
+    files: list[list[str | int]] = [
         [os.fsencode(p.relative_to(folder)).hex(), s.st_size, s.st_mtime_ns, s.st_ctime_ns]
         for p in sorted(folder.rglob("*"))
         if p.is_file() and (s := p.stat())
     ]
-    return {"files": len(files), "sha256": sha256(canonical(files)).hexdigest()}
+    size = sum(int(each[1]) for each in files)
+    return {"files": len(files), "bytes": size, "sha256": sha256(canonical(files)).hexdigest()}
+
+
+def _held(project: Project, partition: str) -> Json:
+    """What a standing batch saw of the user's folder when it was read; empty for a batch that none was opened
+    after, and for one that the embedded world wrote."""
+    batch, _, source = partition.rpartition("-")
+    later = project.batches[project.batches.index(batch) + 1 :] if batch in project.batches else []
+    opened = batches.read(project.root)
+    if not any(source in opened.get(each, ()) for each in later):
+        return {}
+    record = project.ledger.record(f"raw/{source}", partition)
+    return dict(record.resolved.get("outside") or {}) if record else {}
+
+
+def _before(project: Project, partition: str) -> dict[str, str]:
+    """The versions of this source's earlier batches. StageError where one is not made yet."""
+    source = partition.rpartition("-")[2]
+    found = {}
+    for earlier in project.partitions(STAGES[f"raw/{source}"]):
+        if earlier == partition:
+            break
+        version = project.ledger.current(f"raw/{source}", earlier)
+        if version is None:
+            raise StageError(f"raw/{source} [{partition}] needs [{earlier}] first: run `pixelis run`")
+        found[earlier] = version
+    return found
 
 
 def outside(project: Project, partition: str) -> Json:
-    """The user's folder, where settings name one; the world's bytes follow from settings and code."""
+    """The user's folder, where settings name one, and the batches that read from it before; the world's bytes
+    follow from settings and code."""
     folder = named_folder(project.root, project.settings.sources[partition.rpartition("-")[2]])
-    return listing(folder) if folder else {}
+    if folder is None:
+        return {}
+    before = _before(project, partition)
+    return _held(project, partition) or {**listing(folder), **({"before": before} if before else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which records of a user's folder belong to one batch."""
+
+    own: frozenset[str] | None = None  # those of a standing batch; None: whatever is left
+    taken: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()  # by an earlier batch: perhaps their files were half copied then
+
+    def wanted(self, name: str) -> bool:
+        """Whether the record of this name is to be read."""
+        return name in self.own if self.own is not None else name not in self.taken
+
+    def new(self, outcome: Outcome[Sample]) -> bool:
+        """What was refused before and is refused again stands among the earlier batch's rejections."""
+        return self.own is not None or not (isinstance(outcome, Rejected) and outcome.of in self.refused)
+
+
+EVERYTHING = Share()
+
+
+def share(project: Project, partition: str) -> Share:
+    """The part of the user's folder that this batch takes."""
+    key = f"raw/{partition.rpartition('-')[2]}"
+
+    def names(of: str, *stems: str) -> frozenset[str]:
+        folder = project.ledger.folder(key, of)
+        return frozenset(name for stem in stems for name in artifact.ids(folder, stem))
+
+    if _held(project, partition):
+        return Share(own=names(partition, "accepted", "failed", "rejected"))
+    before = _before(project, partition)
+    taken = frozenset[str]().union(*(names(each, "accepted", "failed") for each in before))
+    return Share(None, taken, frozenset[str]().union(*(names(each, "rejected") for each in before)) - taken)
 
 
 def located(media: Media, root: Path) -> Media:
@@ -55,12 +128,15 @@ def located(media: Media, root: Path) -> Media:
     return replace(media, path=str(path.relative_to(root))) if inside else media
 
 
-def read(work: Work, reader: Reader, folder: Path, limit: int = 0) -> Iterator[Outcome[Sample]]:
+def read(
+    work: Work, reader: Reader, folder: Path, limit: int = 0, mine: Share = EVERYTHING
+) -> Iterator[Outcome[Sample]]:
     """Read one folder. Media that the reader makes go into the artifact's own media.zip."""
     root = work.project.root
     place = f"{work.stage.key}/{work.partition}/media.zip"
     with closing(Packer(work.folder / "media.zip", place)) as packer, work.progress(limit) as advance:
-        for number, outcome in enumerate(reader(folder, work.settings.media, packer.keep)):
+        found = (each for each in reader(folder, work.settings.media, packer.keep) if mine.new(each))
+        for number, outcome in enumerate(found):
             if limit and number >= limit:
                 break
             advance(1)
@@ -87,13 +163,16 @@ def _restore(project: Project, partition: str) -> None:
         world(project, partition)
 
 
-def _source(work: Work, reader: Reader) -> Iterable[Outcome[Sample]]:
+def _source(work: Work, reader: SourceReader) -> Iterable[Outcome[Sample]]:
     source = work.settings.sources[work.source]
     folder = named_folder(work.project.root, source)
     if folder is None:
         folder = world(work.project, work.partition)
         work.about["world"] = str(folder.relative_to(work.project.root))
-    return read(work, reader, folder, source.limit)
+        return read(work, reader, folder, source.limit)
+    mine = share(work.project, work.partition)
+    limit = 0 if mine.own is not None else source.limit
+    return read(work, partial(reader, wanted=mine.wanted), folder, limit, mine)
 
 
 raw = partial(

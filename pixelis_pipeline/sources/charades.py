@@ -14,7 +14,7 @@ from pixelis_pipeline.media import MediaError, probe
 from pixelis_pipeline.media.files import first
 from pixelis_pipeline.records import Outcome, Sample
 from pixelis_pipeline.settings import MediaLimits
-from pixelis_pipeline.sources.contract import LayoutError
+from pixelis_pipeline.sources.contract import LayoutError, Wanted, every
 from pixelis_pipeline.sources.licences import origin
 from pixelis_pipeline.sources.record import BadRecord, Work, lines, outcomes, sample
 from pixelis_pipeline.sources.windows import duration, window
@@ -65,6 +65,8 @@ def _work(folder: Path, paths: list[Path], limits: MediaLimits) -> Iterator[Work
             yield name, partial(_sample, folder, name, line, seconds, limits)
 
 
-def read(folder: Path, limits: MediaLimits, paths: list[Path]) -> Iterator[Outcome[Sample]]:
+def read(
+    folder: Path, limits: MediaLimits, paths: list[Path], wanted: Wanted = every
+) -> Iterator[Outcome[Sample]]:
     """One outcome a line; the line's number is its id, since a query may well be asked twice."""
-    return outcomes("ego4d", _work(folder, paths, limits))
+    return outcomes("ego4d", _work(folder, paths, limits), wanted)

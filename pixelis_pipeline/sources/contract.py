@@ -1,6 +1,7 @@
 """What every reader promises.
 
-A reader is a generator `read(folder, limits, keep) -> Iterator[Outcome[Sample]]`. It knows one layout, the
+A reader is a generator `read(folder, limits, keep) -> Iterator[Outcome[Sample]]`; those of the six sources
+take `wanted` besides, and pass over the records whose names it refuses, unread. It knows one layout, the
 one its authors publish. A folder that is missing or laid out otherwise raises `LayoutError` at once, with
 the path and what was expected. Anything wrong with a single record is a `Rejected`, and reading goes on; an
 error of the disk is a `Failed`.
@@ -26,6 +27,7 @@ decides where they go: readers write nothing. `keep` may be given the same bytes
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from pixelis_pipeline.records import Outcome, Sample
 from pixelis_pipeline.settings import MediaLimits
@@ -43,3 +45,20 @@ Keep = Callable[[bytes, str], str]
 """(file bytes, suffix such as ".png") -> the `Media.path` that will hold them."""
 
 Reader = Callable[[Path, MediaLimits, Keep], Iterator[Outcome[Sample]]]
+
+Wanted = Callable[[str], bool]
+"""Whether the record of this name (its outcome's `of`) is to be read."""
+
+
+def every(name: str) -> bool:
+    """Every record is wanted."""
+    return True
+
+
+class SourceReader(Protocol):
+    """The reader of a source."""
+
+    def __call__(
+        self, folder: Path, limits: MediaLimits, keep: Keep, wanted: Wanted = every
+    ) -> Iterator[Outcome[Sample]]:
+        """The wanted records of the folder."""

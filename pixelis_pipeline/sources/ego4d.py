@@ -14,7 +14,7 @@ from pixelis_pipeline.media import probe
 from pixelis_pipeline.records import Json, Media, Outcome, Sample
 from pixelis_pipeline.settings import MediaLimits
 from pixelis_pipeline.sources import charades
-from pixelis_pipeline.sources.contract import Keep, LayoutError
+from pixelis_pipeline.sources.contract import Keep, LayoutError, Wanted, every
 from pixelis_pipeline.sources.licences import origin
 from pixelis_pipeline.sources.record import (
     BadRecord,
@@ -117,7 +117,7 @@ def _work(folder: Path, files: list[tuple[Task, Path]], limits: MediaLimits) -> 
             yield name, partial(_sample, folder, clips, task, value, limits)
 
 
-def read(folder: Path, limits: MediaLimits, keep: Keep) -> Iterator[Outcome[Sample]]:
+def read(folder: Path, limits: MediaLimits, keep: Keep, wanted: Wanted = every) -> Iterator[Outcome[Sample]]:
     """The clips of every nlq file, then of every moments file, in the order of the files."""
     tasks: tuple[Task, ...] = ("nlq", "moments")
     files = [
@@ -127,7 +127,7 @@ def read(folder: Path, limits: MediaLimits, keep: Keep) -> Iterator[Outcome[Samp
         for path in sorted(base.glob(f"{task}_*.json"))
     ]
     if files:
-        return outcomes("ego4d", _work(folder, files, limits))
+        return outcomes("ego4d", _work(folder, files, limits), wanted)
     if paths := sorted(folder.glob(charades.PATTERN)):
-        return charades.read(folder, limits, paths)
+        return charades.read(folder, limits, paths, wanted)
     raise LayoutError(folder, f"{EXPECTED}; or {charades.PATTERN}")

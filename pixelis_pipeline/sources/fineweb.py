@@ -20,7 +20,7 @@ from PIL import Image
 from pixelis_pipeline.media.files import inside
 from pixelis_pipeline.records import Media, Outcome, Sample
 from pixelis_pipeline.settings import MediaLimits
-from pixelis_pipeline.sources.contract import Keep, LayoutError
+from pixelis_pipeline.sources.contract import Keep, LayoutError, Wanted, every
 from pixelis_pipeline.sources.licences import origin
 from pixelis_pipeline.sources.record import (
     BadRecord,
@@ -115,9 +115,9 @@ def _work(folder: Path, paths: list[Path], limits: MediaLimits, keep: Keep) -> I
             yield name, partial(_sample, name, value, folder, keep)
 
 
-def read(folder: Path, limits: MediaLimits, keep: Keep) -> Iterator[Outcome[Sample]]:
+def read(folder: Path, limits: MediaLimits, keep: Keep, wanted: Wanted = every) -> Iterator[Outcome[Sample]]:
     """One printed page per text, shards in the order of their paths."""
     paths = sorted([*folder.rglob("*.parquet"), *folder.rglob("*.jsonl")])
     if not paths:
         raise LayoutError(folder, EXPECTED)
-    return outcomes("fineweb", _work(folder, paths, limits, keep))
+    return outcomes("fineweb", _work(folder, paths, limits, keep), wanted)

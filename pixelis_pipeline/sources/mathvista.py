@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pixelis_pipeline.media import probe
 from pixelis_pipeline.records import AnswerKind, Outcome, Sample
 from pixelis_pipeline.settings import MediaLimits
-from pixelis_pipeline.sources.contract import Keep, LayoutError
+from pixelis_pipeline.sources.contract import Keep, LayoutError, Wanted, every
 from pixelis_pipeline.sources.licences import WORLD, origin
 from pixelis_pipeline.sources.record import BadRecord, Published, Table, outcomes, parse, sample, whole_json
 
@@ -81,7 +81,7 @@ def _sample(folder: Path, base: Path, value: Any, limits: MediaLimits) -> Sample
     )
 
 
-def read(folder: Path, limits: MediaLimits, keep: Keep) -> Iterator[Outcome[Sample]]:
+def read(folder: Path, limits: MediaLimits, keep: Keep, wanted: Wanted = every) -> Iterator[Outcome[Sample]]:
     """The items of testmini.json in the order of the file; images are sought beside it and in `folder`."""
     path = next(
         (p for p in (folder / "testmini.json", folder / "data" / "testmini.json") if p.is_file()), None
@@ -92,4 +92,5 @@ def read(folder: Path, limits: MediaLimits, keep: Keep) -> Iterator[Outcome[Samp
     if not isinstance(table, Table):
         raise LayoutError(path, EXPECTED)
     base = folder if (folder / "images").is_dir() else path.parent
-    return outcomes("mathvista", ((pid, partial(_sample, folder, base, v, limits)) for pid, v in table.pairs))
+    work = ((pid, partial(_sample, folder, base, value, limits)) for pid, value in table.pairs)
+    return outcomes("mathvista", work, wanted)

@@ -15,7 +15,7 @@ from pixelis_pipeline.media import probe
 from pixelis_pipeline.media.files import first
 from pixelis_pipeline.records import Json, Outcome, Sample
 from pixelis_pipeline.settings import MediaLimits
-from pixelis_pipeline.sources.contract import Keep, LayoutError
+from pixelis_pipeline.sources.contract import Keep, LayoutError, Wanted, every
 from pixelis_pipeline.sources.licences import origin
 from pixelis_pipeline.sources.masks import measured
 from pixelis_pipeline.sources.record import (
@@ -140,7 +140,7 @@ def _orphans(count: int) -> Sample:
     raise BadRecord("annotations without image", f"{count} annotations name no listed image", count)
 
 
-def read(folder: Path, limits: MediaLimits, keep: Keep) -> Iterator[Outcome[Sample]]:
+def read(folder: Path, limits: MediaLimits, keep: Keep, wanted: Wanted = every) -> Iterator[Outcome[Sample]]:
     """The images of every split that is there, in the order train, val, test."""
     found = []
     for split in SPLITS:
@@ -150,5 +150,7 @@ def read(folder: Path, limits: MediaLimits, keep: Keep) -> Iterator[Outcome[Samp
     if not found:
         raise LayoutError(folder, EXPECTED)
     return outcomes(
-        "partimagenet", (work for split, path in found for work in _split(folder, split, path, limits))
+        "partimagenet",
+        (work for split, path in found for work in _split(folder, split, path, limits)),
+        wanted,
     )

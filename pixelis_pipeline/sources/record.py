@@ -30,7 +30,7 @@ from pixelis_pipeline.records import (
     record_id,
 )
 from pixelis_pipeline.settings import MediaLimits
-from pixelis_pipeline.sources.contract import LayoutError
+from pixelis_pipeline.sources.contract import LayoutError, Wanted, every
 
 LONGEST_LINE = 16 * 1024 * 1024  # bytes
 
@@ -214,12 +214,14 @@ def _outcome(of: str, stage: str, make: Callable[[], Sample]) -> Outcome[Sample]
         return Failed(of, stage, storable(f"{type(error).__name__}: {error}"))
 
 
-def outcomes(source: str, work: Iterable[Work]) -> Iterator[Outcome[Sample]]:
-    """Each (record id, how to read it) as one outcome, in order. An id seen before is rejected, and so is
-    a record seen before under another id; an error of the disk is `Failed`."""
+def outcomes(source: str, work: Iterable[Work], wanted: Wanted = every) -> Iterator[Outcome[Sample]]:
+    """Each wanted (record id, how to read it) as one outcome, in order. An id seen before is rejected, and so
+    is a record seen before under another id; an error of the disk is `Failed`."""
     stage, seen, made = f"raw/{source}", set[str](), dict[str, str]()
     for name, make in work:
         of = storable(name)
+        if not wanted(of):
+            continue
         if of in seen:
             yield Rejected(of, stage, "duplicate id", detail=f"{of} was read before")
             continue

@@ -13,7 +13,7 @@ from pixelis_pipeline.media import probe
 from pixelis_pipeline.records import Json, Outcome, Sample
 from pixelis_pipeline.settings import MediaLimits
 from pixelis_pipeline.sources import sav
-from pixelis_pipeline.sources.contract import Keep, LayoutError
+from pixelis_pipeline.sources.contract import Keep, LayoutError, Wanted, every
 from pixelis_pipeline.sources.licences import origin
 from pixelis_pipeline.sources.masks import measured
 from pixelis_pipeline.sources.record import (
@@ -73,14 +73,14 @@ def _sample(path: Path, folder: Path, limits: MediaLimits) -> Sample:
     return sample(VERSION, origin("sa1b", name, folder), [media], annotations=annotations)
 
 
-def read(folder: Path, limits: MediaLimits, keep: Keep) -> Iterator[Outcome[Sample]]:
+def read(folder: Path, limits: MediaLimits, keep: Keep, wanted: Wanted = every) -> Iterator[Outcome[Sample]]:
     """The records of an SA-1B or SA-V folder, in the order of their paths."""
     if videos := sorted([*folder.rglob("*_manual.json"), *folder.rglob("*_auto.json")]):
-        return sav.read(folder, limits, videos)
+        return sav.read(folder, limits, videos, wanted)
     paths = sorted(folder.rglob("sa_*.json"))
     if not paths:
         raise LayoutError(folder, "SA-1B's sa_<n>.json beside sa_<n>.jpg, or SA-V's <id>_manual.json")
     work: Iterator[Work] = (
         (path.relative_to(folder).as_posix(), partial(_sample, path, folder, limits)) for path in paths
     )
-    return outcomes("sa1b", work)
+    return outcomes("sa1b", work, wanted)

@@ -13,6 +13,7 @@ from typing import Any
 from pixelis_pipeline.media import MediaError, probe
 from pixelis_pipeline.records import Json, Outcome, Sample
 from pixelis_pipeline.settings import MediaLimits
+from pixelis_pipeline.sources.contract import Wanted, every
 from pixelis_pipeline.sources.licences import origin
 from pixelis_pipeline.sources.masks import measured
 from pixelis_pipeline.sources.record import BadRecord, Published, file_json, outcomes, parse, sample
@@ -82,8 +83,12 @@ def _sample(path: Path, folder: Path, limits: MediaLimits) -> Sample:
     )
 
 
-def read(folder: Path, limits: MediaLimits, paths: list[Path]) -> Iterator[Outcome[Sample]]:
+def read(
+    folder: Path, limits: MediaLimits, paths: list[Path], wanted: Wanted = every
+) -> Iterator[Outcome[Sample]]:
     """The videos that `paths` annotate, in that order."""
     return outcomes(
-        "sa1b", ((p.relative_to(folder).as_posix(), partial(_sample, p, folder, limits)) for p in paths)
+        "sa1b",
+        ((p.relative_to(folder).as_posix(), partial(_sample, p, folder, limits)) for p in paths),
+        wanted,
     )

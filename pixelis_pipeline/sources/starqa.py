@@ -15,7 +15,7 @@ from pixelis_pipeline.media import probe
 from pixelis_pipeline.media.files import first
 from pixelis_pipeline.records import Json, Media, Outcome, Sample
 from pixelis_pipeline.settings import MediaLimits
-from pixelis_pipeline.sources.contract import Keep, LayoutError
+from pixelis_pipeline.sources.contract import Keep, LayoutError, Wanted, every
 from pixelis_pipeline.sources.licences import origin
 from pixelis_pipeline.sources.record import BadRecord, Published, Work, outcomes, parse, sample, whole_json
 from pixelis_pipeline.sources.windows import duration, window
@@ -138,9 +138,9 @@ def _work(folder: Path, paths: list[Path], limits: MediaLimits) -> Iterator[Work
             yield name, partial(_sample, folder, value, names, limits)
 
 
-def read(folder: Path, limits: MediaLimits, keep: Keep) -> Iterator[Outcome[Sample]]:
+def read(folder: Path, limits: MediaLimits, keep: Keep, wanted: Wanted = every) -> Iterator[Outcome[Sample]]:
     """The questions of every split that is there, in the order of the files' names."""
     paths = sorted([*folder.glob("STAR_*.json"), *(folder / "annotations").glob("STAR_*.json")])
     if not paths:
         raise LayoutError(folder, EXPECTED)
-    return outcomes("starqa", _work(folder, paths, limits))
+    return outcomes("starqa", _work(folder, paths, limits), wanted)
