@@ -2,16 +2,19 @@
 where Dagster is not installed."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import attrgetter
 
-from assets import console, trying
+from assets import console, opening, trying
 from assets.stage import Project, StageError, home
 from pixelis_pipeline.ledger.chain import TamperedChain
 from pixelis_pipeline.ledger.ledger import LedgerError, MissingVersion
 from pixelis_pipeline.settings import SettingsError, load, provenance
 from pixelis_pipeline.sources.contract import LayoutError
+from pixelis_pipeline.synthesis.asking.store import StoreError
 
 EXAMPLES = """
 a first walk:
@@ -20,11 +23,42 @@ a first walk:
   pixelis trace accuracy/sft/capabilities/all  from a reported number to pixels and licences
   pixelis verify                               hash everything again; a flipped byte is named
   make ui                                      look at it in Dagster
+  pixelis estimate                             what asking a paid teacher would cost, before it is asked
   pixelis tools try SEG --image a.jpg --box 100 100 500 500    one call on a picture of yours
 
 settings: pixelis.toml beside workspace.yaml, or variables such as PIXELIS_SOURCES__SA1B__SEED=8;
 `pixelis settings` prints them with where each number comes from.
 """
+
+ESTIMATE = """
+how it is reckoned: prompt tokens are the text's bytes / 4, and 85 + 170 a tile of 512 x 512 for each picture
+or video frame (OpenAI's rule; others count otherwise). Completion tokens are the mean of what this model
+answered before ("from answers"), else a prior of 5.8 steps ("from prior"); "at most" is the cost if every
+answer were as long as the limit that is sent. Dollars follow the price list in settings, in US dollars per
+million tokens:
+
+  [teacher.prices."grok-4"]
+  prompt = 3.0          # yours: look them up
+  completion = 15.0
+  batch = 0.5           # the share of these that /v1/batches costs
+
+time is the requests over teacher.requests_per_minute, where that is set.
+
+  pixelis run --to synthesis_plan              make the plan; asks nobody
+  pixelis estimate
+  pixelis run --max-cost 20                    and no more than 20 dollars
+"""
+
+
+def _dollars(text: str) -> float:
+    """A budget as written on the command line."""
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 < amount < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount of dollars above 0")
+    return amount
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,6 +87,24 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--asset", help="make this one asset only")
     run.add_argument("--partition", help="with --asset: only this partition, e.g. 000-sa1b")
 
+    run.add_argument(
+        "--max-cost",
+        type=_dollars,
+        metavar="DOLLARS",
+        help="end the asking before the teacher's answers have cost so much (teacher.max_cost for this run); "
+        "the teacher needs a price. What is paid for is kept: the next run goes on from there",
+    )
+
+    commands.add_parser(
+        "estimate",
+        help="what asking the teachers will take, before it is asked",
+        description="For each source: what is planned, what the store of answers already holds, and the "
+        "tokens, dollars and time that the rest will take. Reads the plan (`pixelis run --to synthesis_plan` "
+        "makes it), asks nobody and needs no key. `pixelis run` prints this too before it asks a paid "
+        "endpoint.",
+        epilog=ESTIMATE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands.add_parser("status", help="every artifact: version, counts, up to date or stale")
 
     trace = commands.add_parser(
@@ -81,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     gc.add_argument("--yes", action="store_true", help="free it")
 
+    opening.declare(commands)
     trying.declare(commands)
     commands.add_parser("settings", help="numbers and their provenance: S paper, D derived, M mirror, P ours")
     commands.add_parser("graph", help="write dvc.yaml and the generated pages of docs/ from the code")
@@ -93,7 +146,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         project = Project(home(), load(home(), given.profile), console.progress)
         return _COMMANDS[given.command](project, given)
-    except (SettingsError, LayoutError, StageError, MissingVersion, TamperedChain, LedgerError) as error:
+    except (
+        SettingsError,
+        LayoutError,
+        StageError,
+        MissingVersion,
+        TamperedChain,
+        LedgerError,
+        StoreError,
+    ) as error:
         console.error(str(error))
         return 1
     except KeyboardInterrupt:
@@ -102,9 +163,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(project: Project, given: argparse.Namespace) -> int:
-    from assets import driver
+    from assets import driver, estimating
 
+    project = replace(project, settings=estimating.limited(project.settings, given.max_cost))
+    if estimating.due(project, given.to or (), given.asset):
+        if not given.asset and (stopped := driver.run(project, to=(estimating.PLAN,))):
+            return stopped
+        estimating.show(project)
     return driver.run(project, to=given.to or (), asset=given.asset, partition=given.partition)
+
+
+def _estimate(project: Project, given: argparse.Namespace) -> int:
+    from assets import estimating
+
+    return estimating.show(project)
 
 
 def _status(project: Project, given: argparse.Namespace) -> int:
@@ -155,10 +227,12 @@ def _graph(project: Project, given: argparse.Namespace) -> int:
 
 _COMMANDS = {
     "run": _run,
+    "estimate": _estimate,
     "status": _status,
     "trace": _trace,
     "verify": _verify,
     "gc": _gc,
+    "batch": opening.show,
     "tools": _tools,
     "settings": _settings,
     "graph": _graph,

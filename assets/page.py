@@ -115,7 +115,9 @@ def replay_table(row: Json) -> str:
     for index, step in enumerate(steps):
         both = f"{said(step, step.output)} → {said(step, step.replayed) if step.replayed else 'not run'}"
         compared = [step.metric, f"{step.measured:.3g}", f"{step.threshold:.3g}"] if step.metric else [""] * 3
-        cells = [index, step.action.name, both, *compared, step.verdict, "yes" if step.decisive else ""]
+        meant = f", as tagged ({step.flaw or 'flawed'})" if step.flawed else ""
+        cells = [index, step.action.name, both, *compared, step.verdict + meant]
+        cells.append("yes" if step.decisive else "")
         lines.append(f"| {' | '.join(_escaped(cell) for cell in cells)} |")
     if not any(step.verdict for step in steps):
         return ""
@@ -180,6 +182,46 @@ def rejection_table(folder: Path) -> str:
     return "\n".join(["| rule | records |", "|---|---:|", *lines])
 
 
+def cost_table(cost: Json) -> str:
+    """What the answers of a partition cost (`synthesis.costs.recorded`), as a Markdown table by kind."""
+
+    def said(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    lines = []
+    for kind, each in cost["kinds"].items():
+        cells = [
+            kind,
+            said(each["answers"], ",d"),
+            said(each["prompt_tokens"], ",d"),
+            said(each["completion_tokens"], ",d"),
+            said(each["dollars"], ",.4f"),
+            said(each["accepted"], ",d"),
+            said(each["tokens_each"], ",.0f"),
+            said(each["dollars_each"], ",.4f"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    head = "| kind | answers | tokens in | tokens out | $ | accepted | tokens per accepted | $ per accepted |"
+    unmetered = cost["kinds"]["all"]["unmetered"]
+    notes = [_escaped(cost["unpriced"])] if cost.get("unpriced") else []
+    if unmetered:
+        notes.append(f"{unmetered:,} answers came without a token count: their cost is in no sum")
+    return "\n".join([head, "|---|---:|---:|---:|---:|---:|---:|---:|", *lines, *(f"\n{n}" for n in notes)])
+
+
+def _cost(about: Json) -> dict[str, Any]:
+    """The metadata of a partition's cost: its table, and the numbers that Dagster draws over time."""
+    if not (cost := about.get("cost")):
+        return {}
+    total = cost["kinds"]["all"]
+    shown = {"cost": dg.MetadataValue.md(cost_table(cost)), "answers": total["answers"]}
+    shown["dollars"] = cost["unpriced"] if total["dollars"] is None else float(total["dollars"])
+    for name, each in (("tokens", "tokens_each"), ("dollars", "dollars_each")):
+        if total[each] is not None:
+            shown[f"{name} per accepted trace"] = float(total[each])
+    return shown
+
+
 def _figures(folder: Path) -> str:
     """Pictures that the stage itself drew (curves, tables) and left in its artifact."""
     shown = [
@@ -208,10 +250,11 @@ def metadata(project: Project, stage: Stage, made: Made) -> dict[str, Any]:
         shown["kept examples"] = dg.MetadataValue.md(kept)
     if counts.rejected:
         shown["rejected examples"] = dg.MetadataValue.md(rejected_examples(project, folder))
-    told = {k: v for k, v in record.about.items() if k not in ("seconds", "host", "dagster_run")}
+    told = {k: v for k, v in record.about.items() if k not in ("seconds", "host", "dagster_run", "cost")}
     return (
         shown
         | {str(name): value for name, value in told.items()}
+        | _cost(record.about)
         | {
             "columns": dg.TableSchema([dg.TableColumn(f.name, str(f.type)) for f in schema(stage.record)]),
             "seconds": float(record.about.get("seconds", 0.0)),

@@ -110,7 +110,11 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     points = [asdict(point) for point in curve.points]
     _draw_curve(work.folder / "curve.png", points)
     work.digests["weights"] = curve.weights
-    work.about |= {"train traces": len(train_split), "dev traces": len(dev_split)}
+    work.about |= {
+        "train traces": len(train_split),
+        "nothing to learn": curve.unlearned,
+        "dev traces": len(dev_split),
+    }
     parents = (base.id, *(t.id for t in train_split))
     identity = record_id("sft_policy", 1, {}, parents, curve.weights)
     yield Accepted(base.id, (Checkpoint(identity, parents, "sft", curve.weights, {"curve": points}),))

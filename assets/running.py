@@ -13,7 +13,7 @@ from pixelis_pipeline.ledger import artifact, code, dvc
 from pixelis_pipeline.ledger.artifact import Counts
 from pixelis_pipeline.ledger.chain import Input, RunRecord
 from pixelis_pipeline.ledger.ledger import WHOLE
-from pixelis_pipeline.records import Failed, Json, Outcome, canonical
+from pixelis_pipeline.records import Accepted, Failed, Json, Outcome, canonical
 
 
 def upstream(project: Project, stage: Stage, partition: str) -> tuple[Input, ...]:
@@ -31,7 +31,7 @@ def upstream(project: Project, stage: Stage, partition: str) -> tuple[Input, ...
             if version is None:
                 raise StageError(f"{stage.key} [{partition}] needs {key} [{each}] first: run `pixelis run`")
             found.append(Input(key, each, version))
-    return tuple(found)
+    return (*found, *(stage.pinned(project) if stage.pinned else ()))
 
 
 def resolved(project: Project, stage: Stage, partition: str) -> Json:
@@ -136,6 +136,7 @@ def _outcomes(work: Work, settings: str) -> Iterable[Outcome[Any]]:
     kept: dict[str, Outcome[Any]] = artifact.outcomes(ledger.folder(stage.key, work.partition), stage.record)
     above: type[Any] = STAGES[stage.inputs[0]].record
     order = [each.id for each in work.read(stage.inputs[0], above)]
+    work.standing = [each for of in kept.values() if isinstance(of, Accepted) for each in of.records]
     work.only = frozenset(of for of in kept if isinstance(kept[of], Failed))
     kept |= {outcome.of: outcome for outcome in stage.body(work)}
     return [kept[of] for of in order]

@@ -13,6 +13,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
+from assets import batches
 from pixelis_pipeline.ledger import artifact, code
 from pixelis_pipeline.ledger.chain import Input
 from pixelis_pipeline.ledger.ledger import WHOLE, Ledger
@@ -58,6 +59,8 @@ class Project:
     root: Path
     settings: Settings
     progress: Progress = silent
+    # What teachers took in this process: budgets are a run's, and a run asks about many partitions.
+    spent: Json = field(default_factory=lambda: {"tokens": 0.0, "dollars": 0.0})
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -74,19 +77,36 @@ class Project:
         seconds = media.frames / media.fps if media.fps else 1.0
         return self.media.frames(media, max(self.settings.media.frames, 2 * ceil(seconds)))
 
+    @property
+    def batches(self) -> list[str]:
+        """The batches that settings name and, after them, those that were opened."""
+        named = self.settings.batches
+        return [*named, *(batch for batch in batches.read(self.root) if batch not in named)]
+
+    def sources(self, batch: str) -> list[str]:
+        """The sources of one batch, sorted."""
+        return sorted(batches.read(self.root).get(batch, SOURCES))
+
+    def scratch(self, asset: str, partition: str) -> Path:
+        """The folder of work under way on a partition."""
+        folder = self.root / "data" / ".work" / asset / partition
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def partitions(self, stage: "Stage") -> list[str]:
-        """Every partition the settings ask of a stage, in the total order (batch, source)."""
+        """Every partition that a stage is asked for, in the total order (batch, source)."""
         if stage.partitions == WHOLE:
             return [WHOLE]
         if stage.partitions == POLICY:
             return [f"{policy}-capabilities" for policy in MADE_FROM]
-        sources = sorted(SOURCES) if stage.partitions == LINE else [stage.partitions]
-        return [f"{batch}-{source}" for batch in self.settings.batches for source in sources]
+        lines = [(batch, source) for batch in self.batches for source in self.sources(batch)]
+        return [f"{batch}-{source}" for batch, source in lines if stage.partitions in (LINE, source)]
 
 
 Body = Callable[["Work"], Iterable[Outcome[Any]]]
 Outside = Callable[[Project, str], Json]
 Restore = Callable[[Project, str], None]
+Pinned = Callable[[Project], tuple[Input, ...]]
 
 
 @dataclass(frozen=True)
@@ -97,6 +117,8 @@ class Stage:
     settings    names of the sections whose values decide the output
     outside     digests what decides it too and is neither settings nor an input: a user's folder,
                 shipped weights
+    pinned      versions that settings name and the body reads too. They are inputs of the run and no edges
+                of the graph: what is pinned may itself come from this stage
     conserves   the upstreams each of whose records must leave this stage once; by default the first
     restore     brings back what its records point to and can be made again (a deleted embedded world),
                 for when the stage itself need not run
@@ -115,6 +137,7 @@ class Stage:
     settings: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     outside: Outside | None = None
+    pinned: Pinned | None = None
     conserves: tuple[str, ...] | None = None
     restore: Restore | None = None
     retries: bool = False
@@ -168,6 +191,7 @@ class Work:
     digests: Json = field(default_factory=dict)
     about: Json = field(default_factory=dict)
     blocked: str = ""
+    standing: Sequence[Any] = ()  # on a retry, the records of the inputs that need not be run again
     afresh: bool = False  # nothing that an earlier run had done may be used
 
     @property
@@ -193,9 +217,7 @@ class Work:
     @property
     def scratch(self) -> Path:
         """A folder that outlives a killed run of this partition, for long work that can go on."""
-        folder = self.project.root / "data" / ".work" / self.stage.key / self.partition
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return self.project.scratch(self.stage.key, self.partition)
 
     def folders(self, asset: str) -> list[Path]:
         """Where the versions of `asset` lie that this run reads, in total order."""

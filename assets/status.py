@@ -19,6 +19,20 @@ def state(project: Project, stage: Stage, partition: str) -> str:
     return f"{record.counts['failed']} failed inputs" if record.counts.get("failed") else "stale"
 
 
+def cost(project: Project) -> str:
+    """What a trace that replay kept has cost, over all partitions; empty where no run has told."""
+    key = "replayed_trajectories"
+    records = [project.ledger.record(key, partition) for partition in project.partitions(STAGES[key])]
+    kept = [each.about["cost"]["kinds"]["all"] for each in records if each and "cost" in each.about]
+    accepted = sum(each["accepted"] or 0 for each in kept)
+    if not accepted:
+        return ""
+    tokens = sum(each["prompt_tokens"] + each["completion_tokens"] for each in kept)
+    dollars = [each["dollars"] for each in kept if each["dollars"] is not None]
+    money = f"${sum(dollars) / accepted:,.4f}" if len(dollars) == len(kept) else "dollars unknown (no price)"
+    return f"the teacher: {tokens / accepted:,.0f} tokens and {money} per accepted trace, of {accepted:,}"
+
+
 def show(project: Project) -> int:
     """Print the table."""
     rows = []
@@ -31,4 +45,6 @@ def show(project: Project) -> int:
             rows.append([stage.key, partition, version, *numbers, state(project, stage, partition)])
     columns = ["asset", "partition", "version", "in", "accepted", "rejected", "failed", "state"]
     console.table(f"profile {project.settings.profile}", columns, rows)
+    if told := cost(project):
+        console.say(told)
     return 0

@@ -1,14 +1,31 @@
 """From questions to proven traces: plan, teacher, parsing, replay. One partition a source and batch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from assets.raw import world
-from assets.stage import LINE, Project, StageError, Work, stage
-from pixelis_pipeline.records import Json, Outcome, Question, Sample, Trajectory
-from pixelis_pipeline.settings import SOURCES
-from pixelis_pipeline.synthesis.endpoint import EMBEDDED, Endpoint, remote
+from assets.stage import LINE, STAGES, Project, StageError, Work, stage
+from pixelis_pipeline.ledger.chain import Input
+from pixelis_pipeline.records import (
+    Accepted,
+    Assignment,
+    Failed,
+    Json,
+    Outcome,
+    Prediction,
+    Question,
+    Rejected,
+    Sample,
+    Trajectory,
+)
+from pixelis_pipeline.settings import SOURCES, TeacherSettings
+from pixelis_pipeline.synthesis.asking.endpoint import ANNOTATIONS, EMBEDDED, NONE, Endpoint, remote
+from pixelis_pipeline.synthesis.asking.store import AnswerStore
+from pixelis_pipeline.synthesis.quota import Judge, Verdict
 from pixelis_pipeline.synthesis.response import Response
 
 RAW = tuple(f"raw/{source}" for source in sorted(SOURCES))
@@ -28,88 +45,217 @@ def tool_versions(project: Project, partition: str) -> Json:
 line = partial(stage, partitions=LINE, group="traces")
 
 
+def _in_use(project: Project, partition: str) -> Json:
+    """The sources that share a batch's plan: what one that is left out would give, the others do."""
+    return {source: project.settings.teacher_for(source).endpoint != NONE for source in sorted(SOURCES)}
+
+
+def _predictor(project: Project) -> tuple[Input, ...]:
+    """The predictions by which `synthesis.predictor` tells what is hard. StageError where there are none."""
+    version = project.settings.synthesis.predictor
+    if version == "none":
+        return ()
+    for record in project.ledger.chain("predictions"):
+        if record.version == version:
+            return (Input("predictions", record.partition, version),)
+    raise StageError(
+        f"synthesis.predictor names {version}, which is no version of `predictions` here: `pixelis status` "
+        'shows those in force, and "none" plans without a predictor'
+    )
+
+
 @line(
     "synthesis_plan",
-    record=Question,
+    record=Assignment,
     inputs=RAW,
     conserves=RAW,
-    settings=("source", "media"),
-    kinds=("parquet",),
+    settings=("source", "media", "synthesis"),
+    outside=_in_use,
+    pinned=_predictor,
+    kinds=("parquet", "jinja"),
 )
-def synthesis_plan(work: Work) -> Iterable[Outcome[Question]]:
-    """Which questions go to the teacher. Evaluation records and forbidden licences end here."""
+def synthesis_plan(work: Work) -> Iterator[Outcome[Assignment]]:
+    """Which questions go to the teacher, for which kind of trace, in which words: stratified by task, span
+    and kind toward the paper's tool shares. Evaluation records and forbidden licences end here."""
     from pixelis_pipeline.synthesis.plan import plan
 
-    samples = work.read(f"raw/{work.source}", Sample)
-    return plan(samples, work.project.media.pixels, work.settings)
+    lacking: dict[str, int] = {}
+    samples, pixels = work.read(f"raw/{work.source}", Sample), work.project.media.pixels
+    yield from plan(samples, pixels, work.settings, _hardness(work), lacking)
+    if lacking:
+        work.about["candidates lacking"] = lacking
 
 
-def _embedded(work: Work, samples: list[Sample]) -> AbstractContextManager[Endpoint]:
-    """The world's own teacher on loopback, knowing what the world knows of this partition."""
-    from pixelis_pipeline.synthesis.embedded_teacher import serve
-    from pixelis_pipeline.synthesis.embedded_truth import known
+def _hardness(work: Work) -> Callable[[Question], float] | None:
+    """How hard the pinned predictor says a question is; None where none is pinned."""
+    from pixelis_pipeline.synthesis.hardness import predictor
+
+    if work.settings.synthesis.predictor == "none":
+        return None
+    return predictor(work.read("predictions", Prediction))
+
+
+def _unanswered(
+    assignments: Iterable[Assignment], teacher: TeacherSettings, store: AnswerStore
+) -> list[Assignment]:
+    """What the store holds no answer to yet."""
+    from pixelis_pipeline.synthesis import prompt
+    from pixelis_pipeline.synthesis.request import request_for
+
+    keys = {
+        request_for(each, teacher.model, teacher.endpoint, prompt.load(each.kind, each.style)).key: each
+        for each in assignments
+    }
+    answered = store.answered(keys)
+    return [each for key, each in keys.items() if key not in answered]
+
+
+def _teacher(
+    work: Work, waiting: Sequence[Assignment], read: Mapping[str, Sample]
+) -> AbstractContextManager[Endpoint]:
+    """Who writes this partition's traces: an address, or a teacher of our own on loopback. Where nothing
+    waits for an answer nobody is called, so that no key is needed to read what was paid for."""
+    from pixelis_pipeline.synthesis.teachers.annotated_truth import annotated
+    from pixelis_pipeline.synthesis.teachers.embedded_teacher import serve
+    from pixelis_pipeline.synthesis.teachers.embedded_truth import known
     from pixelis_pipeline.world.truth import truth
 
+    teacher, media = work.settings.teacher_for(work.source), work.project.media
+    if not waiting:
+        return nullcontext(Endpoint(teacher.endpoint, teacher.endpoint, ""))
+    samples = [read[name] for name in dict.fromkeys(parent for each in waiting for parent in each.parents)]
+    if teacher.endpoint == ANNOTATIONS:
+        return serve(annotated(samples, media), name=ANNOTATIONS)
+    if teacher.endpoint != EMBEDDED:
+        return nullcontext(remote(teacher))
     source = work.settings.sources[work.source]
     if source.path:
         raise StageError(
             f"the embedded teacher knows the embedded world only, and {work.source} is read from "
-            f"{source.path}: set teacher.endpoint to a model that can see"
+            f'{source.path}: set sources.{work.source}.teacher to "annotations" (traces made from its '
+            'annotations, free), to "none" (left out), or teacher.endpoint to a model that can see'
         )
-    truths = truth(world(work.project, work.partition))
-    return serve(known(truths, samples, work.project.media))
+    return serve(known(truth(world(work.project, work.partition)), samples, media))
+
+
+def _judging(project: Project, partition: str) -> Json:
+    """What decides who is asked, besides the plan: nothing, unless asking ends at a number of accepted
+    traces. Then it is all that decides what is accepted."""
+    if not project.settings.synthesis.accepted:
+        return {}
+    chosen = project.settings.model_dump(mode="json", include={"tools", "replay"})
+    return chosen | {"versions": tool_versions(project, partition)}
+
+
+def _judge(work: Work) -> Judge:
+    """Parses and replays answers as the stages below do. Replay's journal is the one that
+    `replayed_trajectories` goes on from, so nothing is run twice."""
+    from pixelis_pipeline.synthesis.parse import trajectory
+    from pixelis_pipeline.verify.batch import replay_all
+
+    bench, log = _bench(work)
+
+    def judge(responses: Sequence[Response]) -> list[Verdict]:
+        parsed = [trajectory(response, work.settings.synthesis) for response in responses]
+        traces = [trace for outcome in parsed if isinstance(outcome, Accepted) for trace in outcome.records]
+        replayed = {o.of: o for o in replay_all(traces, bench, work.settings.replay, log)}
+        found = [replayed[o.records[0].id] if isinstance(o, Accepted) else o for o in parsed]
+        words: dict[type, Verdict] = {Accepted: "accepted", Rejected: "declined", Failed: "failed"}
+        return [words[type(outcome)] for outcome in found]
+
+    return judge
 
 
 @line(
     "teacher_responses",
     record=Response,
     inputs=("synthesis_plan", *RAW),
-    settings=("teacher", "source", "media"),
+    settings=("teacher", "source", "media", "synthesis"),
+    outside=_judging,
+    pinned=_predictor,
     kinds=("openai",),
-    retries=True,
     attested=True,
 )
 def teacher_responses(work: Work) -> Iterable[Outcome[Response]]:
     """What the teacher answered, each request asked and paid for once. Requests that failed are tried
-    again by the next run, and only those."""
+    again by the next run, and only those: the store answers for the others."""
     from pixelis_pipeline.sources.licences import require_training
-    from pixelis_pipeline.synthesis import prompt
-    from pixelis_pipeline.synthesis.client import ask
-    from pixelis_pipeline.synthesis.store import AnswerStore, usage
+    from pixelis_pipeline.synthesis import prompt, strata
+    from pixelis_pipeline.synthesis.asking.client import ask
+    from pixelis_pipeline.synthesis.asking.costs import costs, recorded
+    from pixelis_pipeline.synthesis.asking.traffic import Traffic
+    from pixelis_pipeline.synthesis.plan import asking_order
+    from pixelis_pipeline.synthesis.quota import ask_until
 
-    teacher, store = work.settings.teacher, AnswerStore(work.project.root)
-    questions = list(work.read("synthesis_plan", Question))
-    asked = {parent for question in questions for parent in question.parents}
-    samples = [s for s in work.read(f"raw/{work.source}", Sample) if s.id in asked]
-    require_training(samples)
-    work.digests["prompt"] = prompt.load(teacher.prompt).digest
-    at = _embedded(work, samples) if teacher.endpoint == EMBEDDED else nullcontext(remote(teacher))
-    with at as endpoint, work.progress(len(questions)) as advance:
-        outcomes = ask(questions, teacher, store, work.project.media, endpoint, lambda done, all_: advance(1))
-    keys = [r.request for outcome in outcomes for r in getattr(outcome, "records", ())]
-    bill = usage(store, keys, teacher)
-    work.about |= {
-        "tokens, prompt": bill.prompt_tokens,
-        "tokens, completion": bill.completion_tokens,
-        "dollars": bill.dollars,
-        "tokens per answer": round((bill.prompt_tokens + bill.completion_tokens) / max(len(keys), 1), 1),
+    teacher = work.settings.teacher_for(work.source)
+    assignments = list(work.read("synthesis_plan", Assignment))
+    if not assignments:
+        return []
+    samples = {sample.id: sample for sample in work.read(f"raw/{work.source}", Sample)}
+    require_training([samples[parent] for each in assignments for parent in each.parents])
+    work.digests["prompts"] = {
+        f"{kind}/{style}": prompt.load(kind, style).digest
+        for kind, style in sorted({(each.kind, each.style) for each in assignments})
     }
+    spent = work.project.spent
+    traffic = Traffic(spent_tokens=spent["tokens"], spent_dollars=spent["dollars"])
+    with (
+        AnswerStore(work.project.root) as store,
+        _teacher(work, _unanswered(assignments, teacher, store), samples) as endpoint,
+        work.progress(len(assignments)) as advance,
+    ):
+
+        def asked(chosen: Sequence[Assignment]) -> list[Outcome[Response]]:
+            media = work.project.media
+            return ask(chosen, teacher, store, media, endpoint, lambda done, all_: advance(1), traffic)
+
+        if work.settings.synthesis.accepted:
+            goals = strata.goals(work.settings, work.source)
+            ordered = asking_order(assignments, work.settings.synthesis, _hardness(work))
+            outcomes = ask_until(ordered, goals, asked, _judge(work))
+        else:
+            outcomes = asked(assignments)
+        answered = [r for o in outcomes if isinstance(o, Accepted) for r in o.records]
+        bill = costs(store, teacher, [(each.request, each.kind) for each in answered])
+    spent |= {"tokens": traffic.spent_tokens, "dollars": traffic.spent_dollars}
+    work.about |= {"traffic": asdict(traffic), "cost": recorded(bill, teacher)}
     return outcomes
 
 
-@line("trajectories", record=Trajectory, inputs=("teacher_responses",), kinds=("pydantic",))
-def trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
+@line(
+    "trajectories",
+    record=Trajectory,
+    inputs=("teacher_responses",),
+    settings=("synthesis",),
+    kinds=("pydantic",),
+)
+def trajectories(work: Work) -> Iterable[Outcome[Trajectory]]:
     """Answers parsed strictly into thoughts, calls and an answer. Nothing is repaired silently."""
+    from pixelis_pipeline.synthesis.diversity import diversity
     from pixelis_pipeline.synthesis.parse import trajectory
 
-    for response in work.read("teacher_responses", Response):
-        yield trajectory(response)
+    responses = work.read("teacher_responses", Response)
+    outcomes = [trajectory(response, work.settings.synthesis) for response in responses]
+    work.about["diversity"] = diversity([t for o in outcomes if isinstance(o, Accepted) for t in o.records])
+    return outcomes
+
+
+def _bench(work: Work) -> tuple[Callable[[], Any], Path | None]:
+    """What replays this partition's traces, and the journal of those that were."""
+    from pixelis_pipeline.verify.batch import Bench
+
+    bench = Bench(work.settings.tools, work.project.media, work.settings.replay)
+    if work.afresh:
+        return bench, None
+    replayed = STAGES["replayed_trajectories"]
+    folder = work.project.scratch(replayed.key, work.partition)
+    return bench, folder / f"{replayed.code}-{bench.digest[:16]}.jsonl"
 
 
 @line(
     "replayed_trajectories",
     record=Trajectory,
-    inputs=("trajectories",),
+    inputs=("trajectories", "teacher_responses"),
     settings=("replay", "tools", "media"),
     outside=tool_versions,
     kinds=("opencv", "onnx"),
@@ -118,15 +264,27 @@ def trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
 def replayed_trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
     """Every recorded call run again and compared with what the trace says. What does not replay under the
     tolerances, or whose answer is wrong, is rejected with the step that decided it."""
+    from pixelis_pipeline.synthesis.mix import mix
     from pixelis_pipeline.tools.registry import default_registry
-    from pixelis_pipeline.verify.batch import Bench, replay_all
+    from pixelis_pipeline.verify.batch import replay_all
 
-    settings = work.settings.replay
-    bench = Bench(work.settings.tools, work.project.media, settings)
+    bench, log = _bench(work)
     work.digests["tools"] = default_registry(work.settings.tools).versions
-    log = None if work.afresh else work.scratch / f"{work.stage.code}-{bench.digest[:16]}.jsonl"
     traces = list(work.read("trajectories", Trajectory))
+    kept = list(work.standing)
     with work.progress(len(traces)) as advance:
-        for outcome in replay_all(traces, bench, settings, log):
+        for outcome in replay_all(traces, bench, work.settings.replay, log):
+            kept += outcome.records if isinstance(outcome, Accepted) else ()
             yield outcome
             advance(1)
+    work.about |= {"mix": mix(kept, work.settings.synthesis), "cost": _cost(work, kept)}
+
+
+def _cost(work: Work, kept: Sequence[Trajectory]) -> Json:
+    """What this partition's traces cost, with all that was paid for those that were not kept."""
+    from pixelis_pipeline.synthesis.asking.costs import costs, recorded
+
+    teacher = work.settings.teacher_for(work.source)
+    asked = [(each.request, each.kind) for each in work.read("teacher_responses", Response)]
+    with AnswerStore(work.project.root) as store:
+        return recorded(costs(store, teacher, asked, [(t.request, t.kind) for t in kept]), teacher)

@@ -14,8 +14,8 @@ from pixelis_pipeline.ledger.chain import Input, RunRecord
 from pixelis_pipeline.ledger.verify import Finding
 from pixelis_pipeline.media.errors import MediaError
 from pixelis_pipeline.records import canonical
+from pixelis_pipeline.synthesis.asking.store import AnswerStore, StoreError
 from pixelis_pipeline.synthesis.response import Response
-from pixelis_pipeline.synthesis.store import AnswerStore, StoreError
 
 NOT_DERIVED = "not derived: "
 
@@ -57,21 +57,27 @@ def _media(project: Project, stage: Stage, record: RunRecord) -> Iterator[Findin
 
 
 def _answers(project: Project, record: RunRecord) -> Iterator[Finding]:
-    """The store of answers against the responses that were hashed. An answer that is gone takes nothing
-    with it: the artifact holds the words."""
-    store = AnswerStore(project.root)
+    """The store of answers against the responses that were hashed, and its requests against their keys. An
+    answer that is gone takes nothing with it: the artifact holds the words."""
     folder = project.ledger.folder(record.asset, record.partition, record.version)
-    for each in artifact.records(folder, Response):
-        if not store.exists(each.request):
-            continue
+    responses = {each.request: each for each in artifact.records(folder, Response)}
+    with AnswerStore(project.root) as store:
         try:
-            answer = store.read(each.request)
+            answered = sorted(store.answered(responses))
         except StoreError as error:
-            yield Finding(f"answer {each.request}", "changed", str(error))
-            continue
-        if (answer.text, answer.model, answer.finish) != (each.text, each.model, each.finish):
-            detail = f"{store.path(each.request)} is not what {record.asset} [{record.partition}] holds"
-            yield Finding(f"answer {each.request}", "changed", detail)
+            yield Finding(f"answers {store.path}", "changed", str(error))
+            return
+        for key in answered:
+            try:
+                store.request(key)
+                answer = store.read(key)
+            except StoreError as error:
+                yield Finding(f"answer {key}", "changed", str(error))
+                continue
+            said = responses[key]
+            if (answer.text, answer.model, answer.finish) != (said.text, said.model, said.finish):
+                detail = f"{store.path} does not hold what {record.asset} [{record.partition}] does"
+                yield Finding(f"answer {key}", "changed", detail)
 
 
 def _beyond(project: Project, stage: Stage, record: RunRecord) -> Iterator[Finding]:

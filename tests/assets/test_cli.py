@@ -1,8 +1,10 @@
 """The command line on a real run of the graph."""
 
+import hashlib
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from assets import cli
+from assets.catalogue import STAGES
 from assets.stage import Project
 from pixelis_pipeline.ledger import artifact, dvc
-from pixelis_pipeline.records import Question, Sample, Trajectory
+from pixelis_pipeline.records import Assignment, Question, Sample, Trajectory
 from tests.assets.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -62,10 +65,18 @@ def test_trace_forward_names_everything_an_image_touched(inside: Project, capsys
 
 def test_trace_names_a_gap(inside_copy: Project, capsys: pytest.CaptureFixture[str]):
     trace = a_trace(inside_copy)
+    lines = inside_copy.partitions(STAGES["synthesis_plan"])
+    plans = [inside_copy.ledger.folder("synthesis_plan", line) for line in lines]
+    (planned,) = {
+        each.id
+        for folder in plans
+        for each in artifact.records(folder, Assignment)
+        if each.question == trace.question and each.kind == trace.kind
+    }
     shutil.rmtree(inside_copy.root / "data/synthesis_plan")
     assert cli.main(["trace", trace.id]) == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert f"made from {trace.question.id}, which is not on this disk: `dvc checkout`" in said
+    assert f"made from {planned}, which is not on this disk: `dvc checkout`" in said
 
 
 def test_trace_of_a_question_of_our_own_benchmark_ends_without_a_gap(
@@ -122,16 +133,26 @@ def test_verify_looks_at_the_media_of_the_capabilities(
     assert media.name in capsys.readouterr().err
 
 
-def test_verify_notices_an_edited_answer_and_misses_none_that_is_gone(
+def test_verify_notices_edited_answers_and_requests_and_misses_none_that_is_gone(
     inside_copy: Project, capsys: pytest.CaptureFixture[str]
 ):
-    edited, gone, damaged = sorted((inside_copy.root / "data/teacher").glob("*/*.json"))[:3]
-    edited.write_text(json.dumps(json.loads(edited.read_text()) | {"text": "something else"}))
-    gone.unlink()
-    damaged.write_text("{")
+    answers = sqlite3.connect(inside_copy.root / "data/teacher/answers.sqlite", isolation_level=None)
+    for (name,) in answers.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        answers.execute(f"DROP TRIGGER {name}")
+    rows = answers.execute("SELECT key, answer FROM answers ORDER BY key LIMIT 4").fetchall()
+    (edited, words), (gone, _), (damaged, _), (swapped, _) = rows
+    forged = json.dumps(json.loads(words) | {"text": "something else"}).encode()
+    seal = hashlib.sha256(forged).hexdigest()  # by somebody who knows the file
+    answers.execute("UPDATE answers SET answer = ?, sealed = ? WHERE key = ?", [forged, seal, edited])
+    answers.execute("DELETE FROM answers WHERE key = ?", [gone])
+    answers.execute("UPDATE answers SET answer = x'7b' WHERE key = ?", [damaged])
+    other = "(SELECT request FROM answers WHERE key = ?)"
+    answers.execute(f"UPDATE answers SET request = {other} WHERE key = ?", [edited, swapped])
+    answers.close()
     assert cli.main(["verify"]) == 1
     said = capsys.readouterr().err
-    assert f"answer {edited.stem}" in said and f"answer {damaged.stem}" in said and gone.stem not in said
+    assert all(f"answer {key}" in said for key in (edited, damaged, swapped)) and gone not in said
+    assert f"the request of {swapped} no longer hashes to that key" in said
 
 
 def test_verify_does_not_derive_under_other_settings(
@@ -233,4 +254,4 @@ def test_the_embedded_teacher_is_not_asked_about_other_pictures(
     (inside_copy.root / "pixelis.toml").write_text(f"[sources.sa1b]\npath = '{mine}'\n")
     with pytest.raises(SystemExit):
         cli.main(["run", "--to", "training_splits"])
-    assert "set teacher.endpoint to a model that can see" in " ".join(capsys.readouterr().err.split())
+    assert "teacher.endpoint to a model that can see" in " ".join(capsys.readouterr().err.split())

@@ -42,7 +42,9 @@ def test_splits_are_disjoint_and_traced_to_training_media(splits: Project):
     traces = list(artifact.records(splits.ledger.folder("training_splits"), Trajectory))
     assert len(traces) >= 10
     assert {t.question.origin.role for t in traces} == {"training"}
-    assert all(s.verdict == "same" and s.tool_version for t in traces for s in t.steps)
+    assert all(s.tool_version for t in traces for s in t.steps)
+    assert all((s.verdict == "same") != s.flawed for t in traces for s in t.steps)
+    assert {t.kind for t in traces} >= {"positive", "process-negative", "self-correction"}
     where: dict[str, set[str]] = {}
     for trace in traces:
         for media in trace.question.media:
@@ -151,11 +153,11 @@ def test_a_stage_that_loses_a_record_makes_no_version(tmp_path: Path):
 
 def test_a_deleted_world_is_made_again_and_nothing_is_lost(copy: Project):
     """Its pictures are named by records that stand; a later stage must find them."""
-    before = artifact.counts(copy.ledger.folder("training_splits"))
+    before = artifact.counts(copy.ledger.folder("deduplicated_trajectories"))
     shutil.rmtree(copy.root / "data/world")
     changed = project(copy.root, replay={"seg_iou": 0.51})
     assert run(changed) == 0
-    assert artifact.counts(changed.ledger.folder("training_splits")) == before
+    assert artifact.counts(changed.ledger.folder("deduplicated_trajectories")) == before
     assert not any(r.counts["failed"] for r in in_force(changed.ledger))
 
 
