@@ -4,13 +4,15 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import demo, ledger, replay, tools
+from benchmarks import demo, ledger, replay, requests, teacher, tools
 from benchmarks.measurement import Measurement, show, write
 
 SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
     "ledger": lambda given: ledger.suite(),
     "tools": lambda given: tools.suite(),
     "replay": lambda given: replay.suite(),
+    "teacher": lambda given: teacher.suite(),
+    "requests": lambda given: requests.suite(),
     "demo": lambda given: demo.suite(given.profile, given.to),
 }
 

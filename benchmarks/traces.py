@@ -9,14 +9,14 @@ import numpy as np
 
 from pixelis_pipeline.media import MediaStore
 from pixelis_pipeline.records import Action, Json, Origin, Question, Sample, Step, Trajectory
-from pixelis_pipeline.settings import MediaLimits, Settings
+from pixelis_pipeline.settings import MediaLimits, RecipeSettings, Settings
 from pixelis_pipeline.sources.registry import READERS
-from pixelis_pipeline.synthesis.client import ask
-from pixelis_pipeline.synthesis.embedded_teacher import serve
-from pixelis_pipeline.synthesis.embedded_truth import known
+from pixelis_pipeline.synthesis.asking.client import ask
+from pixelis_pipeline.synthesis.asking.store import AnswerStore
 from pixelis_pipeline.synthesis.parse import trajectory
 from pixelis_pipeline.synthesis.plan import plan
-from pixelis_pipeline.synthesis.store import AnswerStore
+from pixelis_pipeline.synthesis.teachers.embedded_teacher import serve
+from pixelis_pipeline.synthesis.teachers.embedded_truth import known
 from pixelis_pipeline.tools.contract import to_wire
 from pixelis_pipeline.tools.opening import opened
 from pixelis_pipeline.tools.registry import default_registry
@@ -41,7 +41,7 @@ class World:
 
 def world(root: Path, items: dict[str, int]) -> World:
     """Build `items` of each source below `root` and have the embedded teacher write its traces."""
-    settings, media = Settings(), MediaStore(root, MediaLimits())
+    settings, media = _asking(sum(items.values())), MediaStore(root, MediaLimits())
     (root / "kept").mkdir(parents=True)
 
     def keep(data: bytes, suffix: str) -> str:
@@ -58,13 +58,22 @@ def world(root: Path, items: dict[str, int]) -> World:
         truths |= known(truth(folder), mine, media)
         samples += mine
     planned = plan(samples, media.pixels, settings)
-    asked = [question for outcome in planned for question in getattr(outcome, "records", ())]
+    asked = [assignment for outcome in planned for assignment in getattr(outcome, "records", ())]
     with serve(truths) as endpoint:
         answered = ask(asked, settings.teacher, AnswerStore(root), media, endpoint)
     responses = [response for outcome in answered for response in getattr(outcome, "records", ())]
-    parsed = [trajectory(response) for response in responses]
+    parsed = [trajectory(response, settings.synthesis) for response in responses]
     traces = [trace for outcome in parsed for trace in getattr(outcome, "records", ())]
     return World(media, samples, truths, traces)
+
+
+def _asking(traces: int) -> Settings:
+    """Settings that plan so many traces, all of them positive."""
+    settings = Settings()
+    flawed = ("outcome_negative", "process_negative", "self_correction")
+    recipes = {kind: RecipeSettings(share=0) for kind in flawed}
+    drawn = settings.synthesis.model_copy(update={**recipes, "candidates": traces})
+    return settings.model_copy(update={"synthesis": drawn})
 
 
 def mixed(made: World, count: int) -> list[Trajectory]:
