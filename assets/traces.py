@@ -1,7 +1,7 @@
 """From questions to proven traces: plan, teacher, parsing, replay. One partition a source and batch."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from pixelis_pipeline.records import (
     Sample,
     Trajectory,
 )
-from pixelis_pipeline.settings import SOURCES, TeacherSettings
+from pixelis_pipeline.settings import OWN_TEACHERS, SOURCES
 from pixelis_pipeline.synthesis.asking.endpoint import ANNOTATIONS, EMBEDDED, NONE, Endpoint, remote
 from pixelis_pipeline.synthesis.asking.store import AnswerStore
 from pixelis_pipeline.synthesis.quota import Judge, Verdict
@@ -95,26 +95,10 @@ def _hardness(work: Work) -> Callable[[Question], float] | None:
     return predictor(work.read("predictions", Prediction))
 
 
-def _unanswered(
-    assignments: Iterable[Assignment], teacher: TeacherSettings, store: AnswerStore
-) -> list[Assignment]:
-    """What the store holds no answer to yet."""
-    from pixelis_pipeline.synthesis import prompt
-    from pixelis_pipeline.synthesis.request import request_for
-
-    keys = {
-        request_for(each, teacher.model, teacher.endpoint, prompt.load(each.kind, each.style)).key: each
-        for each in assignments
-    }
-    answered = store.answered(keys)
-    return [each for key, each in keys.items() if key not in answered]
-
-
-def _teacher(
-    work: Work, waiting: Sequence[Assignment], read: Mapping[str, Sample]
-) -> AbstractContextManager[Endpoint]:
+def _teacher(work: Work, waiting: Sequence[Assignment]) -> AbstractContextManager[Endpoint]:
     """Who writes this partition's traces: an address, or a teacher of our own on loopback. Where nothing
     waits for an answer nobody is called, so that no key is needed to read what was paid for."""
+    from pixelis_pipeline.sources.licences import require_training
     from pixelis_pipeline.synthesis.teachers.annotated_truth import annotated
     from pixelis_pipeline.synthesis.teachers.embedded_teacher import serve
     from pixelis_pipeline.synthesis.teachers.embedded_truth import known
@@ -123,7 +107,13 @@ def _teacher(
     teacher, media = work.settings.teacher_for(work.source), work.project.media
     if not waiting:
         return nullcontext(Endpoint(teacher.endpoint, teacher.endpoint, ""))
-    samples = [read[name] for name in dict.fromkeys(parent for each in waiting for parent in each.parents)]
+    parents = {parent for each in waiting for parent in each.parents}
+    samples = []  # a teacher at an address is sent pictures; these may hold a hundred masks each
+    for sample in work.read(f"raw/{work.source}", Sample):
+        if sample.id in parents:
+            require_training([sample])
+            if teacher.endpoint in OWN_TEACHERS:
+                samples.append(sample)
     if teacher.endpoint == ANNOTATIONS:
         return serve(annotated(samples, media), name=ANNOTATIONS)
     if teacher.endpoint != EMBEDDED:
@@ -179,9 +169,8 @@ def _judge(work: Work) -> Judge:
 def teacher_responses(work: Work) -> Iterable[Outcome[Response]]:
     """What the teacher answered, each request asked and paid for once. Requests that failed are tried
     again by the next run, and only those: the store answers for the others."""
-    from pixelis_pipeline.sources.licences import require_training
     from pixelis_pipeline.synthesis import prompt, strata
-    from pixelis_pipeline.synthesis.asking.client import ask
+    from pixelis_pipeline.synthesis.asking.client import ask, request_keys
     from pixelis_pipeline.synthesis.asking.costs import costs, recorded
     from pixelis_pipeline.synthesis.asking.traffic import Traffic
     from pixelis_pipeline.synthesis.plan import asking_order
@@ -191,23 +180,22 @@ def teacher_responses(work: Work) -> Iterable[Outcome[Response]]:
     assignments = list(work.read("synthesis_plan", Assignment))
     if not assignments:
         return []
-    samples = {sample.id: sample for sample in work.read(f"raw/{work.source}", Sample)}
-    require_training([samples[parent] for each in assignments for parent in each.parents])
     work.digests["prompts"] = {
         f"{kind}/{style}": prompt.load(kind, style).digest
         for kind, style in sorted({(each.kind, each.style) for each in assignments})
     }
     spent = work.project.spent
     traffic = Traffic(spent_tokens=spent["tokens"], spent_dollars=spent["dollars"])
-    with (
-        AnswerStore(work.project.root) as store,
-        _teacher(work, _unanswered(assignments, teacher, store), samples) as endpoint,
-        work.progress(len(assignments)) as advance,
-    ):
+    keys = request_keys(assignments, teacher.model, teacher.endpoint)
+    with AnswerStore(work.project.root) as store, ExitStack() as stack:
+        held = store.answered(keys.values())
+        waiting = [each for each in assignments if keys[each.id] not in held]
+        endpoint = stack.enter_context(_teacher(work, waiting))
+        advance = stack.enter_context(work.progress(len(assignments)))
 
         def asked(chosen: Sequence[Assignment]) -> list[Outcome[Response]]:
             media = work.project.media
-            return ask(chosen, teacher, store, media, endpoint, lambda done, all_: advance(1), traffic)
+            return ask(chosen, teacher, store, media, endpoint, lambda done, all_: advance(1), traffic, keys)
 
         if work.settings.synthesis.accepted:
             goals = strata.goals(work.settings, work.source)

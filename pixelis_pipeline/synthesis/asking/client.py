@@ -1,7 +1,7 @@
 """Asks a teacher all that the store cannot answer, and keeps every answer before anyone reads it."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pixelis_pipeline.media import MediaStore
@@ -18,12 +18,22 @@ from pixelis_pipeline.synthesis.asking.store import Answer, AnswerStore
 from pixelis_pipeline.synthesis.asking.traffic import Traffic
 from pixelis_pipeline.synthesis.asking.transport import Transport
 from pixelis_pipeline.synthesis.asking.waiting import Pending
-from pixelis_pipeline.synthesis.request import request_for
+from pixelis_pipeline.synthesis.request import Request, request_for
 from pixelis_pipeline.synthesis.response import Response
 
 VERSION = 1
 
 __all__ = ["Traffic", "ask"]
+
+
+def request_keys(assignments: Iterable[Assignment], model: str, endpoint: str) -> dict[str, str]:
+    """Assignment id -> the key under which the store keeps what `model` at the endpoint of this name says
+    to it."""
+    return {each.id: _request(each, model, endpoint).key for each in assignments}
+
+
+def _request(each: Assignment, model: str, endpoint: str) -> Request:
+    return request_for(each, model, endpoint, prompts.load(each.kind, each.style))
 
 
 def ask(
@@ -34,14 +44,16 @@ def ask(
     endpoint: Endpoint,
     progress: Progress = lambda done, total: None,
     traffic: Traffic | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> list[Outcome[Response]]:
     """One outcome per assignment, in their order; nothing is sent for what the store already holds.
 
     Assignments with one request (the same words about the same pictures) are asked once. `progress` is told
     (done, all) after each request, `traffic` counts what went to and fro; calls that share it share the
-    budget. An assignment without an answer is Failed where asking again may help, else Rejected ("refused
-    by the endpoint", the rule of its media, or "malformed text" for an answer with half a surrogate pair in
-    it, which no record can hold: it stays in the store and is not asked for again).
+    budget. `keys` are their `request_keys`, where the caller has them. An assignment without an answer is
+    Failed where asking again may help, else Rejected ("refused by the endpoint", the rule of its media, or
+    "malformed text" for an answer with half a surrogate pair in it, which no record can hold: it stays in
+    the store and is not asked for again).
 
     Raises TeacherError as soon as the endpoint refuses the key or the model, SettingsError for a budget on
     a model without a price, and EvaluationRecord, before anything is sent, where a question comes from an
@@ -51,21 +63,21 @@ def ask(
         where = each.question.origin
         if where.role == "evaluation":
             raise EvaluationRecord(f"{where.source}/{where.record}: no teacher may see it")
-    requests = [
-        request_for(each, settings.model, endpoint.name, prompts.load(each.kind, each.style))
-        for each in assignments
-    ]
-    keys = [request.key for request in requests]
+    known = keys or request_keys(assignments, settings.model, endpoint.name)
+    each_key = [known[each.id] for each in assignments]
     trouble: dict[str, Trouble] = {}
-    if len(store.answered(keys)) < len(set(keys)):
+    if len(store.answered(each_key)) < len(set(each_key)):
         with store.asking():
-            answered = store.answered(keys)  # another process may have asked meanwhile
-            planned = zip(keys, zip(requests, assignments, strict=True), strict=True)
-            pending = {key: each for key, each in planned if key not in answered}
+            answered = store.answered(each_key)  # another process may have asked meanwhile
+            pending = {
+                known[each.id]: (_request(each, settings.model, endpoint.name), each)
+                for each in assignments
+                if known[each.id] not in answered
+            }
             if pending:
                 trouble = _ask(pending, settings, store, media, endpoint, progress, traffic or Traffic())
-    answers = store.read_many([key for key in keys if key not in trouble])
-    return list(_outcomes(assignments, keys, trouble, answers))
+    answers = store.read_many([key for key in each_key if key not in trouble])
+    return list(_outcomes(assignments, each_key, trouble, answers))
 
 
 def _ask(
