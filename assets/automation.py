@@ -71,7 +71,9 @@ def resynthesise() -> None:
         _line(source)()
 
 
-def request(instance: dg.DagsterInstance, name: str, sources: Iterable[str]) -> dg.RunRequest | dg.SkipReason:
+def request(
+    instance: dg.DagsterInstance, name: str, sources: Iterable[str], seen: str = ""
+) -> dg.RunRequest | dg.SkipReason:
     """Open the batch `name`, where it is not, and ask for the run that makes it; to do so twice changes
     nothing."""
     try:
@@ -80,7 +82,7 @@ def request(instance: dg.DagsterInstance, name: str, sources: Iterable[str]) -> 
     except (BatchError, LedgerError) as error:
         return dg.SkipReason(str(error))
     register(instance)
-    return dg.RunRequest(run_key=name, partition_key=name)
+    return dg.RunRequest(run_key=f"{name} {seen}".strip(), partition_key=name)
 
 
 @dg.schedule(
@@ -135,7 +137,11 @@ def new_raw_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     for source in now:
         if before.get(source) == now[source]:
             due.setdefault(_waiting(source) or fresh, []).append(source)
-    asked = [request(context.instance, name, sources) for name, sources in due.items()]
+    # Dagster never runs a key twice, not even one whose run failed: what has arrived since asks again.
+    asked = [
+        request(context.instance, name, sources, " ".join(now[source][:16] for source in sources))
+        for name, sources in due.items()
+    ]
     why = [each.skip_message or "" for each in asked if isinstance(each, dg.SkipReason)]
     return dg.SensorResult(
         run_requests=(runs := [each for each in asked if isinstance(each, dg.RunRequest)]),

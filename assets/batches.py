@@ -57,6 +57,8 @@ def add(root: Path, name: str, sources: Collection[str], named: Collection[str])
         _NAME.validate_python(name)
     except ValidationError as error:
         raise BatchError(f"{name!r}: a batch is named by 1-40 letters, digits, dots, underscores") from error
+    if len(name_at(datetime.now(UTC), [name])) > 40:
+        raise BatchError(f"{name!r}: over 24 letters leave no room for the time that later names add")
     if unknown := sorted(set(sources) - set(SOURCES)):
         raise BatchError(f"{unknown[0]!r} is no source; there are {', '.join(SOURCES)}")
     with files.locked(root / "data" / ".lock"):  # the ledger's own
@@ -71,6 +73,6 @@ def add(root: Path, name: str, sources: Collection[str], named: Collection[str])
                 f"{name} would come before {last}, and of two near-copies the earlier batch's stays: "
                 f"give a name that sorts after {last}"
             )
-        tree = {batch: list(each) for batch, each in opened.items()} | {name: sorted(sources)}
+        tree = {batch: list(each) for batch, each in opened.items()} | {name: sorted(set(sources))}
         files.replace(root / FILE, json.dumps(tree, indent=1, sort_keys=True).encode() + b"\n")
     return True

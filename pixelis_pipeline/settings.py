@@ -50,7 +50,7 @@ class From:
 class Section(BaseModel):
     """A frozen group of settings; an unknown key is an error, so that a typing slip is never silent."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 Batch = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,40}$")]

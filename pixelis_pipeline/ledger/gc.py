@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def _objects_of(cache: Path, version: str) -> Iterator[Path]:
             yield cache / entry["md5"][:2] / entry["md5"][2:]
 
 
-def _needed(ledger: Ledger) -> set[str]:
+def _needed(ledger: Ledger, pinned: Collection[str] = ()) -> set[str]:
     """The versions that stay. LedgerError where chains exist and the pointer names no version."""
     pointer = set(_named(ledger.versions()))
     if not pointer and chain.assets(ledger.root):
@@ -55,11 +55,11 @@ def _needed(ledger: Ledger) -> set[str]:
         )
     records = in_force(ledger)
     above = {each.version for record in records for each in record.inputs}
-    return pointer | {record.version for record in records} | above | set(_tagged(ledger.root))
+    return pointer | {record.version for record in records} | above | set(pinned) | set(_tagged(ledger.root))
 
 
-def _garbage(ledger: Ledger) -> Garbage:
-    keep = _needed(ledger)
+def _garbage(ledger: Ledger, pinned: Collection[str] = ()) -> Garbage:
+    keep = _needed(ledger, pinned)
     folders = [
         folder
         for asset in chain.assets(ledger.root)
@@ -74,17 +74,17 @@ def _garbage(ledger: Ledger) -> Garbage:
     return Garbage(tuple(folders), tuple(objects), size + sum(p.stat().st_size for p in objects))
 
 
-def garbage(ledger: Ledger) -> Garbage:
+def garbage(ledger: Ledger, pinned: Collection[str] = ()) -> Garbage:
     """What may be freed: everything but the versions in force, those they were made from, and those that
     a git tag's pointer names. LedgerError while a run is under way, and where nothing is in force."""
     with ledger.at_rest():
-        return _garbage(ledger)
+        return _garbage(ledger, pinned)
 
 
-def free(ledger: Ledger) -> Garbage:
+def free(ledger: Ledger, pinned: Collection[str] = ()) -> Garbage:
     """Remove it and return what it was: looked for and removed while no run can start or commit."""
     with ledger.at_rest():
-        found = _garbage(ledger)
+        found = _garbage(ledger, pinned)
         for folder in found.folders:
             shutil.rmtree(folder)
         for path in found.objects:

@@ -7,6 +7,8 @@ where its letter or another case was written; a span as "start-end".
 import json
 import re
 import unicodedata
+from collections import Counter
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -30,6 +32,7 @@ from pixelis_pipeline.tools.contract import ARGUMENTS
 
 STAGE = "trajectories"
 VERSION = 2
+MOST_NESTED = 32  # lists and objects in one another; an honest reply has eight
 
 _LETTER = re.compile(r"\(?([A-Za-z])[).]?")
 _SPAN = re.compile(r"(\d+(?:\.\d+)?) ?(?:-|–|to) ?(\d+(?:\.\d+)?) ?s?")
@@ -95,7 +98,8 @@ def _reply(response: Response) -> Reply:
     if response.finish == "length":
         raise _Refused("truncated text", response.text[-100:], measured=len(response.text))
     try:
-        written = json.loads(response.text)
+        written = json.loads(response.text, object_pairs_hook=_once)
+        _shallow(written)
         canonical(written)  # what has no canonical bytes (NaN, 1e999, a lone surrogate) has no id either
     except (ValueError, RecursionError) as error:
         raise _Refused("not json", str(error)) from error
@@ -109,6 +113,29 @@ def _reply(response: Response) -> Reply:
         return Reply.model_validate(written)
     except ValidationError as error:
         raise _Refused("schema", _first(error)) from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Json:
+    """A JSON object. ValueError where a key stands twice: which value was meant is not ours to say."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return found
+
+
+def _shallow(value: Any) -> None:
+    """ValueError for what is nested deeper than a record's own levels leave room for when it is written."""
+    level = [value]
+    for _ in range(MOST_NESTED):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, (dict, list))
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    if level:
+        raise ValueError(f"nested more than {MOST_NESTED} deep")
 
 
 def _flaw(reply: Reply, kind: TraceKind) -> Flaw | None:

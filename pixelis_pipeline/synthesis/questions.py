@@ -9,6 +9,7 @@ drawn from a generator of its own: a family that is added moves no question that
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
@@ -64,6 +65,7 @@ LEAST_RATIO = 1.5  # of the compared areas
 SURE_COLOUR = 0.6  # the share of an object's chroma that one palette colour must have to be its colour
 MOST_ASKED = 8  # questions of one form about one picture, page or film
 MOST_COMPARED = 8  # objects that threes are drawn from, the largest
+ONE_MOMENT = 0.5  # the share from which two annotators mean one moment, as answers are compared
 APART = 1.5  # seconds between two beginnings, to be asked which is first
 
 
@@ -257,9 +259,24 @@ def _read_small(sample: Sample, rng: Generator, more: Generator) -> list[Questio
 # --- films --------------------------------------------------------------------------------------------
 
 
+def _meant(sample: Sample) -> list[Json]:
+    """The annotated windows whose query means one moment of the film: the first of each query whose windows
+    all share ONE_MOMENT of what they take together. What happens twice is no answer to "when"."""
+    alike: dict[str, list[Json]] = {}
+    for window in sample.annotations.get("windows", []):
+        words = " ".join(re.findall(r"\w+", window["query"].casefold()))
+        alike.setdefault(words, []).append(window)
+
+    def one(a: Json, b: Json) -> bool:
+        shared = min(a["end"], b["end"]) - max(a["start"], b["start"])
+        return bool(shared >= ONE_MOMENT * (max(a["end"], b["end"]) - min(a["start"], b["start"])))
+
+    return [same[0] for same in alike.values() if all(one(a, b) for a, b in combinations(same, 2))]
+
+
 def _when(sample: Sample, rng: Generator, more: Generator) -> list[Question]:
     """When an annotated window is; the answer is "start-end" in seconds."""
-    windows = sample.annotations.get("windows", [])
+    windows = _meant(sample)
     if not windows:
         return []
     asked = []
@@ -274,7 +291,7 @@ def _when(sample: Sample, rng: Generator, more: Generator) -> list[Question]:
 def _order(sample: Sample, more: Generator) -> list[Question]:
     """Which of two moments is first. Only moments told in plain words: a question inside a question is
     none. The span is what both take, from the first one's start."""
-    told = [window for window in sample.annotations.get("windows", []) if not window["query"].endswith("?")]
+    told = [window for window in _meant(sample) if not window["query"].endswith("?")]
     pairs = [
         (a, b) if a["start"] < b["start"] else (b, a)
         for a, b in combinations(told, 2)

@@ -59,6 +59,9 @@ def wrong(question: Question, answer: str) -> bool:
     if question.answer_kind == "span":
         return span(said) is not None
     heard = f" {plain(said)} "
+    if question.answer_kind == "list":  # "lantern and harbour" says what "lantern, harbour" does
+        items = "(?= ).*".join(f" {re.escape(item)}" for item in _items(question.answer))
+        return re.search(f"{items} ", heard) is None
     truths = question.answer.replace("<AND>", "<OR>").split("<OR>")
     return not any(f" {plain(truth)} " in heard for truth in truths if plain(truth))
 

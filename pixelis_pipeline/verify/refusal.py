@@ -1,11 +1,23 @@
 """Why a replayed trajectory is not kept: the rules of acceptance, by kind of trace."""
 
-from pixelis_pipeline.records import Rejected, Step, Trajectory
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pixelis_pipeline.records import Json, Rejected, Step, Trajectory
+from pixelis_pipeline.settings import ReplaySettings
 from pixelis_pipeline.tools.contract import ARGUMENTS
 from pixelis_pipeline.tools.registry import NO_TOOL
 from pixelis_pipeline.verify.answers import right, wrong
+from pixelis_pipeline.verify.decisive import decisive
+from pixelis_pipeline.verify.tolerance import compare
 
 STAGE = "replayed_trajectories"
+
+# Tasks that name boxes each of which must be looked at; those of a count are looked at in parts.
+NAMED = ("compare", "largest", "attribute", "read_small", "read_two", "way", "further", "moving")
+HALF = 0.5  # of a named box that a call's own box covers
+BOX = re.compile(r"\[(\d+) (\d+) (\d+) (\d+)\]")
 
 SAME, DIFFERS, INVALID, OTHER_VERSION = "same", "differs", "invalid", "other version"
 
@@ -32,7 +44,9 @@ def refusal(judged: Trajectory) -> Rejected | None:
         if step.verdict != SAME and not _excused(judged, step):
             return _rejected(_rule(step), index, step)
     if judged.kind == "outcome-negative":
-        return None if wrong(judged.question, judged.answer) else _answer("right answer", judged)
+        if not wrong(judged.question, judged.answer):
+            return _answer("right answer", judged)
+        return _evidence(_led(judged))  # the true answer must follow: only the last word is wrong
     if not right(judged.question, judged.answer):
         return _answer("wrong answer", judged)
     return _correction(judged) or _evidence(judged)
@@ -53,8 +67,9 @@ def _correction(judged: Trajectory) -> Rejected | None:
         return None
     errors = [index for index, step in enumerate(judged.steps) if step.flawed]
     for index in errors:
-        if judged.steps[index].verdict not in (DIFFERS, INVALID):
-            return _rejected("no error to correct", index, judged.steps[index])
+        step = judged.steps[index]
+        if step.verdict != INVALID and not (step.verdict == DIFFERS and _claims(step)):
+            return _rejected("no error to correct", index, step)
     if not errors:
         return Rejected("", STAGE, "no error to correct", detail="no step is tagged as flawed")
     for index in errors:
@@ -74,9 +89,26 @@ def _evidence(judged: Trajectory) -> Rejected | None:
     if missing := sorted(set(judged.question.tools) - {step.action.name for step in seen}):
         needed = f"{judged.question.task} needs {missing[0]}, which was never validly called"
         return Rejected("", STAGE, "no evidence", detail=needed)
+    for named in BOX.findall(judged.question.text) if judged.question.task in NAMED else ():
+        box = [int(edge) for edge in named]
+        if not any(_looked(step.action.arguments, box) for step in seen):
+            return Rejected(
+                "", STAGE, "no evidence", detail=f"the question names {box}: nothing looked there"
+            )
     if not any(step.decisive for step in seen):
         return Rejected("", STAGE, "no evidence", detail="nothing that a call returned is referred to")
     return None
+
+
+def _looked(arguments: Json, box: Sequence[float]) -> bool:
+    """Whether a call on the question's own picture covers HALF of a box, or points into it."""
+    if arguments.get("image"):
+        return False
+    if look := arguments.get("box"):
+        wide, high = (max(min(box[n + 2], look[n + 2]) - max(box[n], look[n]), 0) for n in (0, 1))
+        return bool(wide * high >= HALF * (box[2] - box[0]) * (box[3] - box[1]))
+    points = arguments.get("points") or ()
+    return any(box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3] for point in points)
 
 
 def _trap(judged: Trajectory) -> Rejected | None:
@@ -91,8 +123,21 @@ def _trap(judged: Trajectory) -> Rejected | None:
 
 
 def _claims(step: Step) -> bool:
-    """Whether a trap's claim is one: of what such a call returns, and not a broken piece of evidence."""
-    return step.metric != "artifact" and bool(step.output) and step.output.keys() <= step.replayed.keys()
+    """Whether a flawed step's claim is one: a whole output of such a call, which would agree had the call
+    returned it. So it is no broken piece of evidence, no nonsense, and no part of the truth."""
+    if step.metric == "artifact" or step.action.name == "ZOOM":
+        return False
+    for name, value in step.output.items():
+        if name not in step.replayed or isinstance(value, str) != isinstance(step.replayed[name], str):
+            return False
+    return compare(step.action.name, step.output, {**step.replayed, **step.output}, ReplaySettings()).same
+
+
+def _led(judged: Trajectory) -> Trajectory:
+    """The trace as it would be with the true answer."""
+    flags = decisive(judged.question, judged.steps, judged.question.answer)
+    pairs = zip(judged.steps, flags, strict=True)
+    return replace(judged, steps=tuple(replace(step, decisive=flag) for step, flag in pairs))
 
 
 def _parses(step: Step) -> bool:

@@ -144,6 +144,7 @@ def test_ratios_are_ours_by_the_peers_and_targets_are_of_ours():
     met = [row.met for row in teacher.own(load, mine)]
     assert met == [True, True, True, True, None]
     assert [row.met for row in teacher.own(load, theirs)] == [False, False, False, None]
+    assert [row.met for row in teacher.own(load, mine, aimed=False)] == [None, None, True, True, None]
     assert "teacher" in SUITES
 
 
@@ -156,9 +157,9 @@ def test_a_kill_at_half_time_bills_nothing_twice_but_what_was_in_flight():
 
 @pytest.mark.slow
 def test_the_whole_suite_at_a_small_size():
-    found = teacher.suite(teacher.Size(4, 1200.0, 0.1, rows=40, killed=40), with_curator=False)
+    found = teacher.suite(teacher.Size(4, 1200.0, 0.1, slow=0.2, rows=24, killed=24), with_curator=False)
     lost = [row for row in found if "rows lost" in row.name and row.peer is None]
-    assert len(lost) == 2 + 4 + 1 and all(row.value == 0 and row.met for row in lost)
+    assert len(lost) == 2 + 5 + 1 and all(row.value == 0 and row.met for row in lost)
     peers = Counter(row.peer for row in found if row.peer)
     assert peers == {"asyncio.gather, 2 retries": 4, "asyncio.gather, 20 retries": 8}
 

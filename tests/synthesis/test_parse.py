@@ -110,6 +110,8 @@ TWICE = [step(), step(output={"area": 3})]
         (said("[" * 100_000), "not json"),
         (said('{"steps": [1e999], "answer": "A"}'), "not json"),
         (said('{"steps": [NaN], "answer": "A"}'), "not json"),
+        (said('{"steps": [], "answer": "A", "answer": "B"}'), "not json"),
+        (said('{"steps": [{"output": ' + '{"a":' * 900 + "1" + "}" * 900 + '}], "answer": "A"}'), "not json"),
         (said('{"steps": [], "answer": "\\ud800"}'), "not json"),
         (said('{"steps": [], "answer": "\ud800"}'), "not json"),
         (response([step()], flaw=FLAW), "flaw in a positive"),

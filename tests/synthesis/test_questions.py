@@ -342,3 +342,18 @@ def test_the_first_question_of_a_picture_is_what_it_was_before_there_were_severa
     ]
     assert len(firsts) == 12
     assert hashlib.sha256(" ".join(firsts).encode()).hexdigest() == FIRSTS
+
+
+def test_what_happens_twice_is_no_answer_to_when() -> None:
+    windows = [
+        window("a door opens", 2.0, 4.0),
+        window("a cup falls", 10.0, 12.0),
+        window("A door opens.", 20.0, 22.0),
+    ]
+    annotated = sample("ego4d", annotations={"windows": windows})
+    found = questions(annotated, no_pixels, seed=1)
+    assert [q.answer for q in found] == ["10.0-12.0"]
+    windows[2] = window("A door opens.", 2.0, 4.5)  # another annotator, of the same moment
+    annotated = sample("ego4d", annotations={"windows": windows})
+    found = questions(annotated, no_pixels, seed=1)
+    assert sorted(q.answer for q in of(found, "when")) == ["10.0-12.0", "2.0-4.0"]

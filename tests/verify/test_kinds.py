@@ -172,3 +172,37 @@ def test_an_outcome_negative_is_wrong_in_its_answer_alone(cases: list[Any], regi
             at(replace(trace, answer=wrong), 0, claim(image=3, box=[0, 0, 9, 9])), case.pixels, registry
         )
         assert isinstance(lie, str) and lie.startswith("replay differs")
+
+
+@pytest.mark.parametrize("output", [{"colour": 7}, {"banana": "x"}, {}])
+def test_nonsense_is_neither_a_trap_nor_an_error_to_correct(
+    output: Any, trap: Any, corrected: Any, registry: Registry
+) -> None:
+    def nonsense(step: Step) -> Step:
+        return replace(step, output=output)
+
+    assert run(at(trap.trajectory, 1, nonsense), trap.pixels, registry) == "trap does not spring"
+    said = run(at(corrected.trajectory, 0, nonsense), corrected.pixels, registry)
+    assert said == "no error to correct"
+
+
+def test_a_wrong_last_word_needs_the_looks_that_would_have_made_it_right(
+    cases: list[Any], registry: Registry
+) -> None:
+    case = cases[0]
+    answer = other(case.trajectory.question.answer)
+    negative = replace(case.trajectory, kind="outcome-negative", answer=answer)
+    assert isinstance(run(negative, case.pixels, registry), Trajectory)
+    zoom = Step("Look.", Action("ZOOM", {"box": [0, 0, 99, 99], "scale": 2}), {"image": 1})
+    assert run(replace(negative, steps=(zoom,)), case.pixels, registry) == "no evidence"
+
+
+def test_a_box_that_the_question_names_must_be_looked_at(cases: list[Any], registry: Registry) -> None:
+    case = cases[0]
+    trace = case.trajectory
+    here = trace.steps[0].action.arguments["box"]
+    for box, kept in ((here, True), ([0, 0, 9, 9], False)):
+        text = f"What colour is the thing at [{' '.join(map(str, box))}]?"
+        question = replace(trace.question, text=text, task="attribute")
+        said = run(replace(trace, question=question), case.pixels, registry)
+        assert isinstance(said, Trajectory) if kept else said == "no evidence"

@@ -352,7 +352,7 @@ def test_a_right_answer_needs_evidence(cases: list[Any], registry: Registry) -> 
 
     guess = replace(attribute.trajectory, steps=())
     assert rule(guess, attribute) == "no evidence"
-    assert rule(replace(guess, kind="outcome-negative", answer="grey"), attribute) == "kept"
+    assert rule(replace(guess, kind="outcome-negative", answer="grey"), attribute) == "no evidence"
     # one of two areas says nothing about which is larger
     assert rule(replace(compare.trajectory, steps=compare.trajectory.steps[:1]), compare) == "no evidence"
     # looked at something else: the answer stands in nothing that was returned
