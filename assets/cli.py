@@ -165,11 +165,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(project: Project, given: argparse.Namespace) -> int:
     from assets import driver, estimating
 
+    if given.partition and not given.asset:
+        raise StageError("--partition goes with --asset, e.g. --asset teacher_responses")
     project = replace(project, settings=estimating.limited(project.settings, given.max_cost))
     if estimating.due(project, given.to or (), given.asset):
         if not given.asset and (stopped := driver.run(project, to=(estimating.PLAN,))):
             return stopped
         estimating.show(project)
+        estimating.require_keys(project)
     return driver.run(project, to=given.to or (), asset=given.asset, partition=given.partition)
 
 

@@ -20,6 +20,8 @@ from assets.catalogue import STAGES
 from assets.definitions import definitions
 from assets.running import settled
 from assets.stage import Project, Stage, StageError
+from pixelis_pipeline.ledger import artifact
+from pixelis_pipeline.ledger.chain import RunRecord
 from pixelis_pipeline.ledger.files import locked
 
 BY_HAND = {"dagster/max_retries": "0"}  # no daemon runs it again: this process says what to do
@@ -85,6 +87,8 @@ def _run(project: Project, to: Sequence[str], asset: str | None, partition: str 
         if all(done):
             seconds = time.monotonic() - started
             console.say(f"all {len(done)} runs are up to date after {seconds:.1f} s")
+            if failed := sum(_failed(project, p, stages) for _, p, stages in runs):
+                console.say(f"but {failed} inputs failed (the lines above say why): run again to try them")
             if any(stage.key == "benchmark_report" for _, _, stages in runs for stage in stages):
                 console.say(f"report: {project.ledger.folder('benchmark_report') / 'report.html'}")
             return 0
@@ -156,11 +160,24 @@ def _all_settled(project: Project, partition: str, stages: list[Stage]) -> bool:
     return True
 
 
+def _failed(project: Project, partition: str, stages: list[Stage]) -> int:
+    """How many inputs of these stages are to be tried again."""
+    records = (project.ledger.record(stage.key, partition) for stage in stages)
+    return sum(record.counts["failed"] for record in records if record is not None)
+
+
+def _reason(project: Project, record: RunRecord) -> str:
+    """How many inputs failed, and why the first of them did: the next run tries them again."""
+    folder = project.ledger.folder(record.asset, record.partition, record.version)
+    return f"{record.counts['failed']} failed: {next(artifact.failed(folder)).error}"
+
+
 def _counts(project: Project, partition: str, stages: list[Stage]) -> str:
     shown = []
     for stage in stages:
         record = project.ledger.record(stage.key, partition)
         if record is not None:
-            failed = f" ({record.counts['failed']} failed)" if record.counts["failed"] else ""
-            shown.append(f"{stage.key} {record.counts['accepted']}/{record.counts['inputs']}{failed}")
+            failed = f" ({_reason(project, record)})" if record.counts["failed"] else ""
+            short = f" ({record.about['short']})" if record.about.get("short") else ""
+            shown.append(f"{stage.key} {record.counts['accepted']}/{record.counts['inputs']}{failed}{short}")
     return ", ".join(shown)

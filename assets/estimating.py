@@ -11,6 +11,7 @@ from assets.stage import Project, StageError
 from pixelis_pipeline.ledger import artifact
 from pixelis_pipeline.records import Assignment
 from pixelis_pipeline.settings import OWN_TEACHERS, Settings, TeacherSettings
+from pixelis_pipeline.synthesis.asking.endpoint import remote, require_key
 from pixelis_pipeline.synthesis.asking.estimate import Estimate, estimate
 from pixelis_pipeline.synthesis.asking.prices import require_price, unpriced
 from pixelis_pipeline.synthesis.asking.store import AnswerStore
@@ -110,12 +111,21 @@ def show(project: Project) -> int:
         return 1
     columns = [
         "source", "model", "planned", "answered", "to send", "tokens in", "tokens out", "from",
-        "dollars", "by batch", "at most", "time",
+        "dollars", "by /v1/batches", "at most", "time",
     ]  # fmt: skip
     console.table("What asking will take (an estimate; nothing was sent)", columns, _cells(project, found))
     for line in (*notes, *_remarks(project.settings, found)):
         console.say(line)
     return 0
+
+
+def require_keys(project: Project) -> None:
+    """SettingsError where an endpoint is to be asked and there is no key for it: said before a run that would
+    end at it."""
+    for row in rows(project)[0]:
+        if row.paid and row.found.to_send:
+            teacher = project.settings.teacher_for(row.source)
+            require_key(remote(teacher), teacher)
 
 
 def _cells(project: Project, found: Sequence[Row]) -> list[list[str]]:

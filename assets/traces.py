@@ -252,6 +252,7 @@ def _bench(work: Work) -> tuple[Callable[[], Any], Path | None]:
 def replayed_trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
     """Every recorded call run again and compared with what the trace says. What does not replay under the
     tolerances, or whose answer is wrong, is rejected with the step that decided it."""
+    from pixelis_pipeline.synthesis import strata
     from pixelis_pipeline.synthesis.mix import mix
     from pixelis_pipeline.tools.registry import default_registry
     from pixelis_pipeline.verify.batch import replay_all
@@ -266,6 +267,9 @@ def replayed_trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
             yield outcome
             advance(1)
     work.about |= {"mix": mix(kept, work.settings.synthesis), "cost": _cost(work, kept)}
+    wanted = sum(strata.goals(work.settings, work.source).values())
+    if len(kept) < wanted:
+        work.about["short"] = f"of {wanted} wanted: no candidates are left; raise synthesis.candidates"
 
 
 def _cost(work: Work, kept: Sequence[Trajectory]) -> Json:

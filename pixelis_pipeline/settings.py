@@ -62,9 +62,16 @@ def _each_once(batches: tuple[str, ...]) -> tuple[str, ...]:
     return batches
 
 
-def _no_credentials(endpoint: str) -> str:
+def _a_teacher(endpoint: str) -> str:
     """Settings go into run records, which are shared: a key belongs into the environment."""
-    if urlsplit(endpoint).username is not None:
+    if endpoint in ("", "none", *OWN_TEACHERS):
+        return endpoint
+    address = urlsplit(endpoint)
+    if address.scheme not in ("http", "https") or not address.netloc:
+        raise ValueError(
+            f"give {', '.join(OWN_TEACHERS)}, none, or the address of an endpoint such as https://api.x.ai/v1"
+        )
+    if address.username is not None or address.query or address.fragment:
         raise ValueError("an endpoint must hold no credentials; name a variable in teacher.key_variable")
     return endpoint
 
@@ -77,7 +84,7 @@ class SourceSettings(Section):
     """
 
     path: str = ""
-    teacher: Annotated[str, AfterValidator(_no_credentials)] = ""
+    teacher: Annotated[str, AfterValidator(_a_teacher)] = ""
     licence: str = ""
     seed: int = 7
     items: Annotated[int, Field(ge=1)] = 160
@@ -97,8 +104,8 @@ class Price(Section):
     """US dollars per million tokens, as the provider publishes them. `batch` is the share of the price
     that its batch API asks."""
 
-    prompt: Annotated[float, Field(ge=0)]
-    completion: Annotated[float, Field(ge=0)]
+    prompt: Annotated[float, Field(ge=0, lt=1e9)]
+    completion: Annotated[float, Field(ge=0, lt=1e9)]
     batch: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
@@ -122,9 +129,9 @@ class TeacherSettings(Section):
     no answer, so changing it makes nothing stale.
     """
 
-    endpoint: Annotated[str, AfterValidator(_no_credentials)] = "embedded"
+    endpoint: Annotated[str, AfterValidator(_a_teacher)] = "embedded"
     model: str = "embedded-teacher"
-    key_variable: str = "PIXELIS_TEACHER_KEY"
+    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "PIXELIS_TEACHER_KEY"
     mode: Annotated[Literal["live", "batch"], Field(exclude=True, description="batch: /v1/batches")] = "live"
     concurrency: Annotated[int, From("P", "requests at a time, at most"), Field(ge=1, exclude=True)] = 16
     requests_per_minute: Annotated[
@@ -318,8 +325,15 @@ class Settings(Section):
     operations: OperationsSettings = OperationsSettings()
 
     def teacher_for(self, source: str) -> TeacherSettings:
-        """The teacher of one source's traces; its endpoint is "none" where the source is left out."""
-        chosen = self.sources[source].teacher or self.teacher.endpoint
+        """The teacher of one source's traces; its endpoint is "none" where the source is left out.
+
+        The embedded world is for trying things out: an endpoint at an address, which costs money, is asked
+        about it only where the source itself names it.
+        """
+        given = self.sources[source]
+        chosen = given.teacher or self.teacher.endpoint
+        if not given.teacher and not given.path and chosen not in OWN_TEACHERS:
+            chosen = "none"
         model = OWN_TEACHERS.get(chosen, self.teacher.model)
         return self.teacher.model_copy(update={"endpoint": chosen, "model": model})
 
@@ -378,7 +392,8 @@ def load(root: Path, profile: str | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        shown = "" if where == "teacher.endpoint" else f" (got {first['input']!r})"
+        secret = where.startswith("teacher.") or where.endswith(".teacher")  # a key, by a slip
+        shown = "" if secret and isinstance(first["input"], str) else f" (got {first['input']!r})"
         raise SettingsError(f"setting {where}: {first['msg']}{shown}") from error
 
 

@@ -30,6 +30,10 @@ from pixelis_pipeline.synthesis.strata import KINDS, apportion, lacking, recipes
 STAGE = "synthesis_plan"
 VERSION = 2
 Hardness = Callable[[Question], float]
+LEFT_OUT = (
+    "settings give {source} no teacher. An endpoint at an address is asked about your own files only: set "
+    "sources.{source}.path, or name a teacher in sources.{source}.teacher"
+)
 
 
 class _Candidate(NamedTuple):
@@ -131,7 +135,7 @@ def _asked(sample: Sample, pixels: Pixels, settings: Settings) -> list[Question]
     if (refused := admit(sample)) is not None:
         return refused
     if settings.teacher_for(source).endpoint == "none":
-        return Rejected(sample.id, STAGE, "left out", detail=f"settings give {source} no teacher")
+        return Rejected(sample.id, STAGE, "left out", detail=LEFT_OUT.format(source=source))
     try:
         found = questions(sample, pixels, seed=settings.sources[source].seed)
     except MediaError as error:

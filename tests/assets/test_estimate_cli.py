@@ -25,7 +25,9 @@ Say = Callable[..., str]
 
 
 def settings(root: Path, text: str = PRICED, url: str = "https://api.example/v1") -> None:
-    (root / "pixelis.toml").write_text(f'[teacher]\nendpoint = "{url}"\nmodel = "m"\n{text}')
+    (root / "pixelis.toml").write_text(
+        f'[teacher]\nendpoint = "{url}"\nmodel = "m"\n{text}\n[sources.sa1b]\nteacher = "{url}"\n'
+    )
 
 
 def keep(root: Path, asset: str, record: type, records: Sequence[object], about: dict[str, object]) -> None:

@@ -125,7 +125,11 @@ def test_what_was_paid_for_is_read_without_a_key_and_budgets_are_a_runs(
     with faulty() as (endpoint, server):
         prices = {"m": {"prompt": 1.0, "completion": 1.0}}
         teacher = {"endpoint": endpoint.base_url, "model": "m", "prices": prices, "max_cost": 1.0}
-        paid = changed(copy, teacher=teacher)
+        named = {name: each.model_dump() for name, each in copy.settings.sources.items()}
+        assert changed(copy, teacher=teacher).settings.teacher_for("sa1b").endpoint == "none"
+        for source in ("mathvista", "partimagenet", "sa1b"):  # the embedded world, for money: only if so told
+            named[source]["teacher"] = endpoint.base_url
+        paid = changed(copy, teacher=teacher, sources=named)
         for partition in partitions:
             make(paid, partition, "synthesis_plan", "teacher_responses")
         sent = server.asked

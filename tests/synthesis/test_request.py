@@ -8,7 +8,7 @@ import pytest
 from pixelis_pipeline.records import Assignment, Media, Origin, Question, TraceKind
 from pixelis_pipeline.settings import SettingsError, SynthesisSettings, TeacherSettings
 from pixelis_pipeline.synthesis import prompt
-from pixelis_pipeline.synthesis.asking.endpoint import Endpoint, remote
+from pixelis_pipeline.synthesis.asking.endpoint import Endpoint, remote, require_key
 from pixelis_pipeline.synthesis.prompt import load
 from pixelis_pipeline.synthesis.request import Request, request_for, restored
 
@@ -109,7 +109,7 @@ def test_an_endpoint_without_a_key_says_which_variable_is_empty(monkeypatch: pyt
     settings = TeacherSettings(endpoint="https://api.example/v1", key_variable="PIXELIS_TEST_KEY")
     monkeypatch.delenv("PIXELIS_TEST_KEY", raising=False)
     with pytest.raises(SettingsError, match="PIXELIS_TEST_KEY"):
-        remote(settings)
+        require_key(remote(settings), settings)
     monkeypatch.setenv("PIXELIS_TEST_KEY", "secret")
     assert remote(settings) == Endpoint("https://api.example/v1", "https://api.example/v1", "secret")
     assert "secret" not in repr(remote(settings))

@@ -147,7 +147,11 @@ def test_every_family_calls_what_its_task_cannot_do_without() -> None:
 @pytest.mark.parametrize(
     ("profile", "accepted", "candidates"), [("cluster", 76_000, 100_000), ("tiny", 0, 36)]
 )
-def test_profiles_ask_for_what_they_say(profile: str, accepted: int, candidates: int, tmp_path: Path) -> None:
+def test_profiles_ask_for_what_they_say(
+    profile: str, accepted: int, candidates: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for source in SOURCES:  # an endpoint at an address is asked about files of one's own
+        monkeypatch.setenv(f"PIXELIS_SOURCES__{source.upper()}__PATH", "/data")
     asked = load(tmp_path, profile)
     assert sum(sum(goals(asked, source).values()) for source in SOURCES) == accepted
     assert sum(sum(room(asked, source).values()) for source in SOURCES) == candidates

@@ -12,7 +12,7 @@ import openai
 from openai.types import Batch, FileObject
 
 from pixelis_pipeline.records import Json
-from pixelis_pipeline.settings import TeacherSettings
+from pixelis_pipeline.settings import OWN_TEACHERS, TeacherSettings
 from pixelis_pipeline.synthesis.asking.endpoint import Endpoint
 from pixelis_pipeline.synthesis.asking.transport import (
     _EMPTY_ACCOUNT,
@@ -45,6 +45,7 @@ class Provider:
             api_key=endpoint.key,
             max_retries=settings.attempts - 1,
             timeout=settings.timeout_seconds,
+            http_client=openai.DefaultHttpxClient(trust_env=endpoint.name not in OWN_TEACHERS),
         )
         self._files = self.client.with_options(timeout=FILE_SECONDS).files
         self._once = self.client.with_options(max_retries=0).batches
@@ -95,19 +96,19 @@ class Provider:
         try:
             yield
         except openai.APIStatusError as error:
-            status, problem = error.status_code, f"{error.status_code}: {error.message}"[:300]
+            status, problem = error.status_code, self.endpoint.told(f"{error.status_code}: {error.message}")
             if status == 404 and missing:
-                raise Missing(problem) from error
+                raise Missing(problem) from None
             if status in _NO_SUCH_CALL and not speaks:
                 advice = 'it seems to have no batch API; set teacher.mode = "live"'
-                raise TeacherError(f"{self.endpoint.base_url} answers {problem}: {advice}") from error
+                raise TeacherError(f"{self.endpoint.base_url} answers {problem}: {advice}") from None
             if status == 429 and {error.code, error.type}.isdisjoint(_EMPTY_ACCOUNT):
-                raise Throttled(problem, waiting_time(error.response.headers), 0.0) from error
+                raise Throttled(problem, waiting_time(error.response.headers), 0.0) from None
             if status >= 500 or status in _PASSING:
-                raise Unanswered(problem) from error
-            raise TeacherError(f"{self.endpoint.base_url} answers {problem}") from error
-        except (openai.APIError, ValueError) as error:  # ValueError: a body that is no JSON
-            raise Unanswered(f"{type(error).__name__}: {error}"[:300]) from error
+                raise Unanswered(problem) from None
+            raise TeacherError(f"{self.endpoint.base_url} answers {problem}") from None
+        except (openai.APIError, ValueError, RecursionError) as error:  # a body that is no JSON
+            raise Unanswered(self.endpoint.told(f"{type(error).__name__}: {error}")) from None
 
 
 def _whole(answer: object, form: type[T]) -> T:

@@ -96,7 +96,7 @@ def _read(text: bytes) -> tuple[str, Json]:
         found = json.loads(text)
         key = found["custom_id"]
         return (key, found) if isinstance(key, str) else ("", {})
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "", {}
 
 
@@ -108,7 +108,7 @@ def _judged(found: Json, request: Request, of: str, endpoint: Endpoint, batch: s
     response, error = found.get("response"), found.get("error")
     if not isinstance(response, dict) or type(response.get("status_code")) is not int:
         said = error if isinstance(error, dict) else {}
-        return Failed(of, STAGE, f"batch {batch}: {said.get('code')}: {said.get('message')}"[:300])
+        return Failed(of, STAGE, endpoint.told(f"batch {batch}: {said.get('code')}: {said.get('message')}"))
     status, body = response["status_code"], response.get("body")
     if status == 200:
         try:
@@ -120,7 +120,7 @@ def _judged(found: Json, request: Request, of: str, endpoint: Endpoint, batch: s
         return replace(answer, metadata={**answer.metadata, "batch": batch})
     told = body.get("error") if isinstance(body, dict) else None
     words = told.get("message") if isinstance(told, dict) else told or error
-    detail = f"{status}: {words}"[:300]
+    detail = endpoint.told(f"{status}: {words}")
     empty = isinstance(told, dict) and not {str(told.get("code")), str(told.get("type"))}.isdisjoint(
         _EMPTY_ACCOUNT
     )

@@ -4,7 +4,7 @@ from math import floor
 
 FIRST = 4  # in flight at first; doubled each round trip until a 429 or the bound
 DECREASE = 0.75  # of the ceiling, where a 429 comes right after it was lowered by one
-QUIET = 128  # answers at the ceiling before one more is tried; doubled each time that is turned away
+QUIET = 256  # answers at the ceiling before one more is tried; doubled each time that is turned away
 LONGEST_QUIET = 32_000
 
 
@@ -24,14 +24,17 @@ class Ceiling:
         """Requests that may be in flight now, at least one."""
         return max(1, floor(self._height))
 
-    def answered(self, in_flight: int) -> None:
-        """An answer came to a request that went out as the `in_flight`-th."""
+    def answered(self, in_flight: int, limit: int) -> None:
+        """An answer came to a request that went out as the `in_flight`-th, when the limit was `limit`."""
         self.proven = max(self.proven, in_flight)
-        if in_flight < self.limit or self.limit >= self.bound:
+        if in_flight < limit or self.limit >= self.bound:
             return
         if self.top is None:
             self._height += 1
-        elif self._height < self.top:
+            return
+        if in_flight < self.limit:
+            return
+        if self._height < self.top:
             self._height = min(self._height + 1 / self._height, self.top)
         else:
             self._quiet += 1

@@ -12,7 +12,7 @@ from pixelis_pipeline.synthesis import prompt as prompts
 from pixelis_pipeline.synthesis.asking.batch_notes import Notes
 from pixelis_pipeline.synthesis.asking.batches import ask_in_batches
 from pixelis_pipeline.synthesis.asking.dispatch import STAGE, Dispatch, Progress, Trouble
-from pixelis_pipeline.synthesis.asking.endpoint import Endpoint
+from pixelis_pipeline.synthesis.asking.endpoint import Endpoint, require_key
 from pixelis_pipeline.synthesis.asking.pace import Pace
 from pixelis_pipeline.synthesis.asking.store import Answer, AnswerStore
 from pixelis_pipeline.synthesis.asking.traffic import Traffic
@@ -75,6 +75,7 @@ def ask(
                 if known[each.id] not in answered
             }
             if pending:
+                require_key(endpoint, settings)
                 trouble = _ask(pending, settings, store, media, endpoint, progress, traffic or Traffic())
     answers = store.read_many([key for key in each_key if key not in trouble])
     return list(_outcomes(assignments, each_key, trouble, answers))

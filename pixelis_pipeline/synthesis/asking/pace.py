@@ -27,6 +27,7 @@ class Ticket:
     number: int
     at: float
     in_flight: int
+    limit: int
     paced: bool
 
 
@@ -72,13 +73,13 @@ class Pace:
         self._number += 1
         self._out += 1
         self.in_flight += 1
-        return Ticket(self._number, self._clock(), self.in_flight, self.rate.sent())
+        return Ticket(self._number, self._clock(), self.in_flight, self.ceiling.limit, self.rate.sent())
 
     def answered(self, ticket: Ticket) -> None:
         """It was answered."""
         self.lost(ticket)
         self.rate.answered()
-        self.ceiling.answered(ticket.in_flight)
+        self.ceiling.answered(ticket.in_flight, ticket.limit)
         if ticket.number <= self._boundary:
             return
         self._since += 1

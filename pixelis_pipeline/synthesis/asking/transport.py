@@ -7,14 +7,17 @@ request, `TeacherError` about every request there could be. Nothing is tried twi
 
 import asyncio
 import email.utils
+import json
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import openai
+from openai.types.chat import ChatCompletion
 
-from pixelis_pipeline.settings import TeacherSettings
+from pixelis_pipeline.settings import OWN_TEACHERS, TeacherSettings
 from pixelis_pipeline.synthesis.asking.endpoint import Endpoint
 from pixelis_pipeline.synthesis.asking.store import Answer
 from pixelis_pipeline.synthesis.request import Request
@@ -23,6 +26,8 @@ _STOP = (401, 402, 403, 404)  # a bad key, an empty account, no access, an unkno
 _PASSING = (408, 409, 425)
 _EMPTY_ACCOUNT = ("insufficient_quota", "billing_hard_limit_reached")  # codes of a 429 that no wait ends
 
+MOST_BYTES = 32 * 1024 * 1024  # of one body; MOST_TOKENS of text are a hundredth of it
+MOST_BILLED = 10**9  # tokens of one answer: a bill beyond is none (sums of them must fit SQLite's integers)
 _NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # of the HTTP library below `openai`
 
 
@@ -86,7 +91,11 @@ class Transport:
             api_key=endpoint.key,
             max_retries=0,
             timeout=settings.timeout_seconds,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits),
+            http_client=openai.DefaultAsyncHttpxClient(
+                limits=limits,
+                follow_redirects=False,  # prompts and pictures go to the address in settings, no other
+                trust_env=endpoint.name not in OWN_TEACHERS,  # no proxy stands before our own loopback
+            ),
         )
 
     async def attempt(self, request: Request, messages: list[Any]) -> Received:
@@ -97,22 +106,26 @@ class Transport:
             async with asyncio.timeout(self.settings.timeout_seconds):
                 return await self._send(request, messages)
         except openai.APIStatusError as error:
-            raise self._told(error) from error
+            raise self._told(error) from None  # the library's own error repeats all that the endpoint said
         except (TimeoutError, openai.APITimeoutError) as error:
             problem = f"no whole answer in {self.settings.timeout_seconds:g} s"
             raise Passing(problem, billed=True) from error
-        except (openai.APIError, ValueError) as error:  # ValueError: a body that is no JSON, or no text
-            sent = type(error.__cause__).__name__ not in _NOT_SENT
-            raise Passing(f"{type(error).__name__}: {error}"[:300], billed=sent) from error
+        except (openai.APIError, ValueError, RecursionError) as error:  # a body that is no JSON, or no text
+            sent, cause = type(error.__cause__).__name__ not in _NOT_SENT, error.__cause__ or ""
+            problem = f"{type(error).__name__}: {error}{cause and f' ({cause})'}"
+            raise Passing(self.endpoint.told(problem), billed=sent) from None
 
     def _told(self, error: openai.APIStatusError) -> Exception:
         """What a status means."""
         status, headers = error.status_code, error.response.headers
-        problem = f"{status}: {error.message}"[:300]
+        problem = self.endpoint.told(f"{status}: {error.message}")
         if status == 429 and {error.code, error.type}.isdisjoint(_EMPTY_ACCOUNT):
             return Throttled(problem, waiting_time(headers), per_minute(headers))
         if status == 429:
             return TeacherError(f"{self.endpoint.base_url} says that the account is used up: {problem}")
+        if 300 <= status < 400:
+            place = self.endpoint.told(headers.get("location", "elsewhere"))
+            return TeacherError(f"{self.endpoint.base_url} sends on to {place}: set teacher.endpoint to that")
         if status in _STOP:
             return TeacherError(f"{self.endpoint.base_url} answers {problem}")
         if 400 <= status < 500 and status not in _PASSING:
@@ -122,15 +135,37 @@ class Transport:
     async def _send(self, request: Request, messages: list[Any]) -> Received:
         schema = {"name": "trace", "schema": request.schema, "strict": False}
         completions: Any = self.client.chat.completions  # its overloads do not know a request made of data
-        raw = await completions.with_raw_response.create(
+        async with completions.with_streaming_response.create(
             model=request.model,
             messages=messages,
             response_format={"type": "json_schema", "json_schema": schema},
             # A gateway that keeps these charges once for one request, however often it had to be sent.
             extra_headers={"Idempotency-Key": request.key},
             **request.sampling,
-        )
-        return Received(_answer(raw.parse(), request, self.endpoint), per_minute(raw.headers))
+        ) as raw:
+            body = json.loads(await _whole(raw.iter_bytes()))
+        if not isinstance(body, dict):
+            raise _Malformed("the body is no JSON object")
+        try:
+            answer = _answer(ChatCompletion.construct(**body), request, self.endpoint)
+        except (AttributeError, TypeError) as error:
+            raise _Malformed(str(error)) from error
+        return Received(answer, per_minute(raw.headers))
+
+
+async def _whole(blocks: AsyncIterator[bytes]) -> bytes:
+    """A body, unpacked, up to MOST_BYTES of it: an endpoint must not fill the memory. _Malformed."""
+    body = bytearray()
+    try:
+        async for block in blocks:
+            body += block
+            if len(body) > MOST_BYTES:
+                break
+    except Exception as error:  # of the HTTP library below `openai`, which does not wrap these
+        raise _Malformed(f"the body broke off: {type(error).__name__}: {error}") from error
+    if len(body) > MOST_BYTES:
+        raise _Malformed(f"the body is over {MOST_BYTES} bytes")
+    return bytes(body)
 
 
 def _answer(completion: Any, request: Request, endpoint: Endpoint) -> Answer:
@@ -144,7 +179,7 @@ def _answer(completion: Any, request: Request, endpoint: Endpoint) -> Answer:
         raise _Malformed("the message holds no text")
     bill = getattr(completion, "usage", None)
     tokens = {name: getattr(bill, f"{name}_tokens", None) for name in ("prompt", "completion")}
-    metered = all(type(count) is int and count >= 0 for count in tokens.values())
+    metered = all(type(count) is int and 0 <= count <= MOST_BILLED for count in tokens.values())
     return Answer(
         text=refusal or words or "",
         finish="refusal" if refusal else str(getattr(choices[0], "finish_reason", None) or "stop"),
@@ -161,9 +196,10 @@ def _answer(completion: Any, request: Request, endpoint: Endpoint) -> Answer:
 def per_minute(headers: Mapping[str, str]) -> float:
     """The limit in x-ratelimit-limit-requests, which OpenAI documents as requests a minute; 0 without one."""
     try:
-        return max(float(headers.get("x-ratelimit-limit-requests", 0)), 0.0)
+        stated = float(headers.get("x-ratelimit-limit-requests", 0))
     except ValueError:
         return 0.0
+    return stated if 0 < stated < math.inf else 0.0
 
 
 def waiting_time(headers: Mapping[str, str]) -> float | None:

@@ -59,6 +59,8 @@ def completion(*messages: dict[str, Any], usage: bool = True, finish: str = "sto
 BODIES = {
     "ok": completion(OK),
     "not json": b"<html>busy</html>",
+    "deep json": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "endless": b" " * (33 * 1024 * 1024),
     "no choices": completion(),
     "odd words": completion({"content": {"text": "A"}}),
     "two choices": completion(OK, {"content": "another"}),
@@ -68,6 +70,7 @@ BODIES = {
     "length": completion({"content": '{"steps":[{"tho'}, finish="length"),
     "half character": completion({"content": '{"steps":[],"answer":"\ud800"}'}),
     "odd usage": completion(OK).replace(b'"prompt_tokens": 7', b'"prompt_tokens": NaN'),
+    "large usage": completion(OK).replace(b'"prompt_tokens": 7', b'"prompt_tokens": 9223372036854775807'),
     "no usage": completion(OK, usage=False),
 }
 
@@ -125,6 +128,11 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "no money":
             body = {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}
             self._send(429, json.dumps(body).encode())
+        elif fault.startswith("echo "):  # as some gateways do
+            said = f"bad header {self.headers['authorization']}"
+            self._send(int(fault[5:]), json.dumps({"error": {"message": said}}).encode())
+        elif fault == "redirect":
+            self._send(307, b"", {"location": "https://elsewhere.example/v1"})
         elif fault in BODIES:
             self._send(200, BODIES[fault], self.server.headers)
         else:

@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -103,11 +104,14 @@ CASES = {
     "slow drip": Case(("drip",), 2, change=QUICK),
     "body cut in half": Case(("cut",), 2),
     "200 that is no JSON": Case(("not json",), 2),
+    "200 nested without end": Case(("deep json",), 2),
+    "200 of more than 32 MB": Case(("endless",), 2),
     "200 without a choice": Case(("no choices",), 2),
     "200 whose content is no text": Case(("odd words",), 2),
     "duplicated choices": Case(("two choices",), 1),
     "missing usage": Case(("no usage",), 1),
     "usage that is no number": Case(("odd usage",), 1),
+    "usage that cannot be": Case(("large usage",), 1),
     "wrong schema": Case(("wrong schema",), 1, "rejected: schema"),
     "refusal": Case(("refusal",), 1, "rejected: refusal"),
     "empty content": Case(("empty",), 1, "rejected: empty text"),
@@ -118,6 +122,7 @@ CASES = {
     "expired key (401)": Case(("401",) * 9, 1, STOPS, of=4),
     "empty account (402)": Case(("402",) * 9, 1, STOPS, of=4),
     "no access (403)": Case(("403",) * 9, 1, STOPS, of=4),
+    "redirect": Case(("redirect",) * 9, 1, STOPS, of=4),
     "unknown model (404)": Case(("404",) * 9, 1, STOPS, of=4),
 }
 ELSEWHERE: dict[str, tuple[str, Callable[..., None]]] = {}  # rows with a test of their own, below
@@ -133,6 +138,17 @@ def proves(fault: str, ends: str) -> Callable[[Callable[..., None]], Callable[..
     return mark
 
 
+@pytest.mark.parametrize("fault", ["echo 400", "echo 500", "echo 401", "echo 429"])
+def test_a_key_that_the_endpoint_repeats_is_in_nothing_that_is_kept(fault: str, desk: Desk) -> None:
+    with faulty(*[fault] * 9) as (endpoint, _):
+        endpoint = replace(endpoint, key="sk-secret")
+        try:
+            told = repr(desk.ask(rows(1), endpoint, patience_seconds=0.3))
+        except TeacherError:
+            told = traceback.format_exc()
+    assert "bad header" in told and "sk-secret" not in told
+
+
 @pytest.mark.parametrize("fault", CASES)
 def test_each_fault_ends_as_the_table_says(fault: str, desk: Desk) -> None:
     case, told = CASES[fault], Traffic()
@@ -142,7 +158,12 @@ def test_each_fault_ends_as_the_table_says(fault: str, desk: Desk) -> None:
             ends = {end(outcome) for outcome in desk.ask(asked, endpoint, told, **dict(case.change))}
         except TeacherError as error:
             ends = {STOPS}
-            assert re.search(case.script[0].replace("no money", "used up: 429: .*quota"), str(error))
+            assert re.search(
+                case.script[0]
+                .replace("redirect", "sends on to https://elsewhere")
+                .replace("no money", "used up: 429: .*quota"),
+                str(error),
+            )
     assert ends == {case.ends}
     assert server.asked == case.requests == told.sent
     assert told.sent == told.answered + told.turned_away + told.refused + told.broken + (
@@ -219,9 +240,10 @@ def test_trouble_that_stays_is_tried_again_by_the_next_run_alone(desk: Desk) -> 
     assert server.asked == 5 and set(server.charged.values()) == {1}
 
 
-def test_a_retry_holds_no_slot_while_it_waits(desk: Desk) -> None:
+def test_a_retry_holds_no_slot_while_it_waits(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixelis_pipeline.synthesis.asking.dispatch.FIRST_PAUSE", 2.0)
     with faulty("500") as (endpoint, server):
-        outcomes = desk.ask(rows(5), endpoint, concurrency=1)
+        outcomes = desk.ask(rows(3), endpoint, concurrency=1)
     assert {end(outcome) for outcome in outcomes} == {"accepted"}
     keys = [outcome.records[0].request for outcome in outcomes if isinstance(outcome, Accepted)]
     assert list(server.charged)[-1] == keys[0], "the others went first, on the only slot"
@@ -248,7 +270,7 @@ def test_an_interrupt_keeps_what_has_arrived(desk: Desk) -> None:
         with pytest.raises(KeyboardInterrupt):
             desk.ask(rows(200), endpoint, concurrency=4)
         finger.join()
-    assert 4 <= len(server.charged) < 20
+    assert 4 <= len(server.charged) < 100, "most of 200 were not sent"
     assert desk.store.answered(server.charged) == set(server.charged)
 
 
@@ -317,7 +339,7 @@ def test_an_evaluation_question_is_never_sent(desk: Desk) -> None:
 
 
 def test_what_was_learned_about_an_endpoint_is_known_to_the_next_run(desk: Desk) -> None:
-    with faulty("ok", "ok", "ok", "429", delay=0.02) as (endpoint, _):
+    with faulty("ok", "ok", "ok", "429", delay=0.2) as (endpoint, _):
         desk.ask(rows(30), endpoint, first := Traffic(), concurrency=4)
     assert first.turned_away == 1 and first.ceiling is not None and first.ceiling < 4
     assert desk.store.recall("pace/faulty/m") == {"ceiling": first.ceiling}

@@ -157,7 +157,7 @@ def test_a_try_to_go_higher_that_fails_is_not_repeated_soon() -> None:
     ceiling = Ceiling(64, known=4)
     tries, answers = [], 0
     while len(tries) < 4:
-        ceiling.answered(ceiling.limit)
+        ceiling.answered(ceiling.limit, ceiling.limit)
         answers += 1
         if ceiling.limit == 5:
             assert ceiling.gave_way(5)
@@ -170,7 +170,7 @@ def test_a_try_to_go_higher_that_fails_is_not_repeated_soon() -> None:
 def test_a_ceiling_rises_only_where_it_is_the_limit() -> None:
     ceiling = Ceiling(64)
     for _ in range(1000):
-        ceiling.answered(ceiling.limit - 1)
+        ceiling.answered(ceiling.limit - 1, ceiling.limit)
     assert ceiling.limit == 4
 
 
