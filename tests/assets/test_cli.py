@@ -251,6 +251,7 @@ def test_the_embedded_teacher_is_not_asked_about_other_pictures(
     mine = tmp_path / "mine"
     shutil.copytree(world, mine)
     assert source.path == ""
+    shutil.rmtree(inside_copy.root / "data/teacher")  # what was answered needs no teacher
     (inside_copy.root / "pixelis.toml").write_text(f"[sources.sa1b]\npath = '{mine}'\n")
     with pytest.raises(SystemExit):
         cli.main(["run", "--to", "training_splits"])

@@ -24,10 +24,14 @@ PRICED = '[teacher.prices."m"]\nprompt = 3.0\ncompletion = 15.0\n'
 Say = Callable[..., str]
 
 
-def settings(root: Path, text: str = PRICED, url: str = "https://api.example/v1") -> None:
-    (root / "pixelis.toml").write_text(
-        f'[teacher]\nendpoint = "{url}"\nmodel = "m"\n{text}\n[sources.sa1b]\nteacher = "{url}"\n'
-    )
+def settings(
+    root: Path,
+    text: str = PRICED,
+    url: str = "https://api.example/v1",
+    asked: Sequence[str] = ("sa1b", "fineweb"),
+) -> None:
+    named = "".join(f'[sources.{source}]\nteacher = "{url}"\n' for source in asked)
+    (root / "pixelis.toml").write_text(f'[teacher]\nendpoint = "{url}"\nmodel = "m"\n{text}\n{named}')
 
 
 def keep(root: Path, asset: str, record: type, records: Sequence[object], about: dict[str, object]) -> None:
@@ -126,7 +130,11 @@ def test_a_model_without_a_price_has_unknown_dollars(root: Path, say: Say) -> No
 
 
 def test_own_teachers_cost_nothing_and_sources_left_out_are_not_shown(root: Path, say: Say) -> None:
-    settings(root, PRICED + '[sources.sa1b]\nteacher = "annotations"\n[sources.fineweb]\nteacher = "none"\n')
+    settings(
+        root,
+        PRICED + '[sources.sa1b]\nteacher = "annotations"\n[sources.fineweb]\nteacher = "none"\n',
+        asked=(),
+    )
     plan(root)
     said = say("estimate")
     assert "sa1b annotation-programs 10 0 10 " in said and " $0.00 $0.00 $0.00" in said
@@ -153,6 +161,8 @@ def test_a_run_has_the_budget_and_tells_the_estimate_before_it_asks(
     root: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan(root)
+    assert "PIXELIS_TEACHER_KEY" in say("run", code=1), "before anything is run"
+    monkeypatch.setenv("PIXELIS_TEACHER_KEY", "a key")
     ran: list[tuple[tuple[str, ...], float]] = []
 
     def run(project: Project, *, to: Sequence[str] = (), **more: object) -> int:

@@ -79,18 +79,26 @@ class FaultServer(ThreadingHTTPServer):
     """`script` holds one fault per request, in order; when it is used up, every request is answered.
 
     `asked` counts requests, `charged` by request key those whose answer was written, whole or not;
-    `headers` go with every answer, after `delay` seconds.
+    `headers` go with every answer, after `delay` seconds. Of requests beyond `slots` at a time each is turned
+    away.
     """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, script: list[str], delay: float = 0.0, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        script: list[str],
+        delay: float = 0.0,
+        headers: dict[str, str] | None = None,
+        slots: int = 1_000,
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.asked, self.lock = list(script), 0, threading.Lock()
         self.delay, self.headers = delay, headers or {}
         self.charged: Counter[str] = Counter()
         self.times: list[float] = []
+        self.slots = threading.Semaphore(slots)
         self.closing = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -110,7 +118,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        fault = self.server.next()
+        if not self.server.slots.acquire(blocking=False):
+            return self._send(429, b'{"error":{"message":"too many at a time"}}')
+        try:
+            self._play(self.server.next())
+        finally:
+            self.server.slots.release()
+
+    def _play(self, fault: str) -> None:
         self.server.closing.wait(self.server.delay)
         if fault in BODIES or fault in ("cut", "drip"):
             with self.server.lock:
@@ -171,9 +186,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def faulty(
-    *script: str, delay: float = 0.0, headers: dict[str, str] | None = None
+    *script: str, delay: float = 0.0, headers: dict[str, str] | None = None, slots: int = 1_000
 ) -> Iterator[tuple[Endpoint, FaultServer]]:
-    server = FaultServer(list(script), delay, headers)
+    server = FaultServer(list(script), delay, headers, slots)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -339,9 +339,9 @@ def test_an_evaluation_question_is_never_sent(desk: Desk) -> None:
 
 
 def test_what_was_learned_about_an_endpoint_is_known_to_the_next_run(desk: Desk) -> None:
-    with faulty("ok", "ok", "ok", "429", delay=0.2) as (endpoint, _):
-        desk.ask(rows(30), endpoint, first := Traffic(), concurrency=4)
-    assert first.turned_away == 1 and first.ceiling is not None and first.ceiling < 4
+    with faulty(delay=0.05, slots=3) as (endpoint, _):
+        desk.ask(rows(60), endpoint, first := Traffic(), concurrency=8)
+    assert first.turned_away and first.ceiling is not None and first.ceiling <= 4
     assert desk.store.recall("pace/faulty/m") == {"ceiling": first.ceiling}
     with faulty() as (endpoint, _):
         desk.ask([row(99)], endpoint, later := Traffic(), concurrency=4)
