@@ -75,7 +75,7 @@ def rows(project: Project) -> tuple[list[Row], list[str]]:
 
 
 def _per_minute(teacher: TeacherSettings, store: AnswerStore) -> float | None:
-    """The endpoint's rate, as settings give it or as `synthesis.client` has found out."""
+    """The endpoint's rate, as settings give it or as `synthesis.asking.client` has found out."""
     learned = store.recall(f"pace/{teacher.endpoint}/{teacher.model}") or {}
     return teacher.requests_per_minute or 60 * (learned.get("rate") or 0.0) or None
 

@@ -183,7 +183,7 @@ def rejection_table(folder: Path) -> str:
 
 
 def cost_table(cost: Json) -> str:
-    """What the answers of a partition cost (`synthesis.costs.recorded`), as a Markdown table by kind."""
+    """What the answers of a partition cost (`asking.costs.recorded`), as a Markdown table by kind."""
 
     def said(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form)

@@ -188,6 +188,8 @@ def teacher_responses(work: Work) -> Iterable[Outcome[Response]]:
     traffic = Traffic(spent_tokens=spent["tokens"], spent_dollars=spent["dollars"])
     keys = request_keys(assignments, teacher.model, teacher.endpoint)
     with AnswerStore(work.project.root) as store, ExitStack() as stack:
+        # However asking ends: what a source that fails has spent, the others of the run may not.
+        stack.callback(lambda: spent.update(tokens=traffic.spent_tokens, dollars=traffic.spent_dollars))
         held = store.answered(keys.values())
         waiting = [each for each in assignments if keys[each.id] not in held]
         endpoint = stack.enter_context(_teacher(work, waiting))
@@ -205,7 +207,6 @@ def teacher_responses(work: Work) -> Iterable[Outcome[Response]]:
             outcomes = asked(assignments)
         answered = [r for o in outcomes if isinstance(o, Accepted) for r in o.records]
         bill = costs(store, teacher, [(each.request, each.kind) for each in answered])
-    spent |= {"tokens": traffic.spent_tokens, "dollars": traffic.spent_dollars}
     work.about |= {"traffic": asdict(traffic), "cost": recorded(bill, teacher)}
     return outcomes
 
@@ -269,7 +270,9 @@ def replayed_trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
     work.about |= {"mix": mix(kept, work.settings.synthesis), "cost": _cost(work, kept)}
     wanted = sum(strata.goals(work.settings, work.source).values())
     if len(kept) < wanted:
-        work.about["short"] = f"of {wanted} wanted: no candidates are left; raise synthesis.candidates"
+        work.about["short"] = (
+            f"of {wanted} wanted: run again where inputs failed, else raise synthesis.candidates"
+        )
 
 
 def _cost(work: Work, kept: Sequence[Trajectory]) -> Json:

@@ -15,6 +15,7 @@ from pixelis_pipeline.records import (
     record_id,
 )
 from pixelis_pipeline.settings import Settings, SettingsError
+from pixelis_pipeline.synthesis.asking.transport import TeacherError
 from pixelis_pipeline.synthesis.response import Response
 from tests.assets.conftest import project
 from tests.synthesis.asking.faults import faulty
@@ -151,3 +152,25 @@ def test_what_was_paid_for_is_read_without_a_key_and_budgets_are_a_runs(
         with pytest.raises(SettingsError, match="PIXELIS_TEACHER_KEY"):
             make(other, "000-sa1b", "synthesis_plan", "teacher_responses")
         assert server.asked == sent
+
+
+def test_what_a_source_spent_before_its_endpoint_gave_up_counts_for_the_run(
+    copy: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIXELIS_TEACHER_KEY", "a key")
+    with faulty("ok", "ok", "401", "401", "401", "401") as (endpoint, _):
+        named = {name: each.model_dump() for name, each in copy.settings.sources.items()}
+        named["mathvista"]["teacher"] = endpoint.base_url
+        prices = {"m": {"prompt": 1.0, "completion": 1.0}}
+        teacher = {
+            "endpoint": endpoint.base_url,
+            "model": "m",
+            "prices": prices,
+            "max_cost": 1.0,
+            "concurrency": 1,
+        }
+        paid = changed(copy, teacher=teacher, sources=named)
+        make(paid, "000-mathvista", "synthesis_plan")
+        with pytest.raises(TeacherError):
+            make(paid, "000-mathvista", "teacher_responses")
+    assert paid.spent["dollars"] == pytest.approx(2 * 10 / 1e6)

@@ -151,12 +151,12 @@ class Dispatch:
         except Refused as error:
             self._gate.refused(passed)
             self._refused(item, error)
-        except TeacherError as error:
-            self._gate.lost(passed)
+        except TeacherError as error:  # a bad key or an unknown model costs nothing
+            self._gate.lost(passed, billed=False)
             self._left.append(item)
             self._stop_all(error)
-        except BaseException:
-            self._gate.lost(passed)
+        except BaseException:  # cancelled: the endpoint may have written the answer
+            self._gate.lost(passed, billed=True)
             raise
         else:
             self._answers += 1

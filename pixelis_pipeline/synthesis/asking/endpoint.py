@@ -31,7 +31,7 @@ def remote(settings: TeacherSettings) -> Endpoint:
     a key that cannot be one. Without a key in the environment its `key` is empty: `require_key`."""
     if settings.endpoint in OWN_TEACHERS:
         raise SettingsError(
-            f"teacher.endpoint is {settings.endpoint!r}: start it with synthesis.embedded_teacher.serve"
+            f"teacher.endpoint is {settings.endpoint!r}: start it with embedded_teacher.serve"
         )
     if settings.endpoint == NONE:
         raise SettingsError("teacher.endpoint is 'none': there is nobody to ask")

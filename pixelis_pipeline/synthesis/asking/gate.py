@@ -90,11 +90,11 @@ class Gate:
         self._breaker.heard()
         self._release(passed, billed=False)
 
-    def lost(self, passed: Passed) -> None:
-        """It came back with nothing to learn from, or not at all."""
+    def lost(self, passed: Passed, billed: bool) -> None:
+        """It came back with nothing to learn from, or not at all; `billed`: it may be charged for."""
         self._pace.lost(passed.ticket)
         self._breaker.lost(passed.probe)
-        self._release(passed, billed=True)
+        self._release(passed, billed)
 
     def finish(self, reason: str) -> None:
         """Let nothing more through."""
