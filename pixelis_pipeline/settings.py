@@ -262,6 +262,13 @@ class CurationSettings(Section):
     deviation_floor: Annotated[float, From("P")] = 1e-3
     length_prior: Annotated[int, From("S", "§4")] = 6
     predictor: str = "none"
+    # How often a trace of each difficulty is drawn after the warm-up on the full pool.
+    simple: Annotated[float, From("S", "§3.2.1, medium:hard 2:1"), Field(ge=0)] = 0.0
+    medium: Annotated[float, From("S", "§3.2.1, medium:hard 2:1"), Field(gt=0)] = 2.0
+    hard: Annotated[float, From("S", "§3.2.1, medium:hard 2:1"), Field(gt=0)] = 1.0
+    hard_negative: Annotated[
+        float, From("P", "times a negative is drawn whose question a policy always misses"), Field(ge=1)
+    ] = 2.0
     spot_check: Annotated[int, From("S", "§3.1")] = 50_216
     confidence: Annotated[float, From("P"), Field(ge=0, le=1)] = 0.95
     dev_share: Annotated[float, From("D", "8k of 96k images"), Field(ge=0, le=1)] = 0.1
