@@ -218,13 +218,14 @@ READ = tuple(f"benchmarks/{name}" for name in sorted(BENCHMARKS))
 )
 def evaluation_whitelist(work: Work) -> Iterator[Outcome[WhitelistEntry]]:
     """Every evaluation item by media, question and answer: what training may not resemble."""
+    from pixelis_pipeline.curation import vectors
     from pixelis_pipeline.sources.whitelist import whitelist
 
-    media = work.project.media
     held_out = [sample for key in READ for sample in work.read(key, Sample)]
     held_out += [_as_sample(q) for q in work.read("benchmarks/capabilities", Question)]
-    with work.progress(len(held_out)) as advance:
-        for entry in whitelist(held_out, media.pixels, work.project.key_frames):
+    project = work.project
+    with work.progress(len(held_out)) as advance, vectors.writer(work.folder) as describe:
+        for entry in whitelist(held_out, project.reduced, project.key_frames, describe):
             advance(1)
             yield Accepted(entry.parents[0], (entry,))
 

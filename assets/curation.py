@@ -1,15 +1,23 @@
 """From proven traces to training splits: fingerprints, duplicates, the leakage audit, scores, curriculum."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
-from assets import benchmarks  # noqa: F401  (its stages are declared before those that read them)
-from assets.stage import LINE, Work, stage
+import numpy as np
+import pyarrow.parquet as pq
+
+from assets import benchmarks, recall  # noqa: F401  (benchmarks declares stages that are read here)
+from assets.stage import LINE, Project, StageError, Work, stage
 from assets.traces import RAW
-from pixelis_pipeline.curation.evaluation_twins import Look
+from pixelis_pipeline.curation import vectors
+from pixelis_pipeline.curation.evaluation_twins import Cuts, Look
 from pixelis_pipeline.curation.fingerprints import Fingerprint, MediaFingerprint
 from pixelis_pipeline.curation.leakage import LeakageReport
-from pixelis_pipeline.records import Accepted, Outcome, Rejected, Sample, Trajectory
+from pixelis_pipeline.ledger.chain import Input
+from pixelis_pipeline.records import Accepted, Outcome, Prediction, Rejected, Sample, Trajectory
 from pixelis_pipeline.sources.whitelist import WhitelistEntry
 
 whole = partial(stage, group="curation", settings=("curation", "media"), kinds=("parquet",))
@@ -33,23 +41,34 @@ def media_fingerprints(work: Work) -> Iterator[Outcome[Fingerprint]]:
         words = " ".join(str(word["text"]) for word in sample.annotations.get("words", []))
         text.update({media.sha256: words for media in sample.media})
     known: dict[str, MediaFingerprint] = {}
-    for trace in work.read("replayed_trajectories", Trajectory):
-        yield fingerprint(
-            trace,
-            work.project.media.pixels,
-            work.project.key_frames,
-            batch=work.batch,
-            words=lambda media: text.get(media.sha256, ""),
-            known=known,
-        )
+    with vectors.writer(work.folder) as describe:
+        for trace in work.read("replayed_trajectories", Trajectory):
+            yield fingerprint(
+                trace,
+                work.project.reduced,
+                work.project.key_frames,
+                batch=work.batch,
+                words=lambda media: text.get(media.sha256, ""),
+                known=known,
+                seen=describe,
+            )
 
 
-def _look(work: Work, whitelist: Sequence[WhitelistEntry]) -> Look:
+def _cuts(work: Work) -> Cuts:
+    """What descriptors say of training and evaluation media: which may be cut out of which."""
+    from pixelis_pipeline.curation.twins import cuts
+
+    ours = vectors.read(work.folders("media_fingerprints"))
+    return cuts(ours, vectors.read(work.folders("evaluation_whitelist")), work.settings.curation)
+
+
+def _look(work: Work, whitelist: Sequence[WhitelistEntry], cuts: Cuts) -> Look:
     """Settles by their pixels whether a training and an evaluation medium are one."""
     from pixelis_pipeline.curation.evaluation_twins import by_pixels
 
     held = {media.sha256: media for entry in whitelist for media in entry.media}
-    return by_pixels(held, work.settings.curation, work.project.media.pixels, work.project.key_frames)
+    project = work.project
+    return by_pixels(held, work.settings.curation, project.reduced, project.key_frames, cuts)
 
 
 @stage(
@@ -63,83 +82,164 @@ def _look(work: Work, whitelist: Sequence[WhitelistEntry]) -> Look:
 def deduplicated_trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
     """Near-copies of evaluation media and of earlier training media are taken out; each removal names its
     twin, the signal and the value. What is left carries its duplicate group."""
-    from pixelis_pipeline.curation.duplicates import deduplicate
+    from pixelis_pipeline.columns import to_table
+    from pixelis_pipeline.curation.duplicates import Edge, deduplicate
     from pixelis_pipeline.curation.evaluation_twins import against
 
+    settings, project = work.settings.curation, work.project
     fingerprints = list(work.read("media_fingerprints", Fingerprint))
     whitelist = list(work.read("evaluation_whitelist", WhitelistEntry))
+    cuts = _cuts(work)
     clear: list[Fingerprint] = []
-    for outcome in against(fingerprints, whitelist, work.settings.curation, _look(work, whitelist)):
+    for outcome in against(fingerprints, whitelist, settings, _look(work, whitelist, cuts), cuts):
         if isinstance(outcome, Accepted):
             clear.extend(outcome.records)
         elif isinstance(outcome, Rejected):
             yield outcome
-    yield from deduplicate(clear, work.settings.curation, work.project.media.pixels, work.project.key_frames)
+    seen = vectors.read(work.folders("media_fingerprints"))
+    found = deduplicate(clear, settings, project.reduced, project.key_frames, seen)
+    pq.write_table(to_table(Edge, found.edges), work.folder / "edges.parquet")
+    work.about["duplicate groups"] = {root: len(later) for root, later in found.groups().items()}
+    kept = [each for outcome in found.outcomes if isinstance(outcome, Accepted) for each in outcome.records]
+    recall.measure(work, kept)
+    yield from found.outcomes
 
 
 @whole(
     "leakage_audit",
     record=LeakageReport,
-    inputs=("deduplicated_trajectories", "evaluation_whitelist"),
+    inputs=("deduplicated_trajectories", "evaluation_whitelist", "media_fingerprints"),
     conserves=(),
     gate="no_leak",
 )
 def leakage_audit(work: Work) -> Iterator[Outcome[LeakageReport]]:
     """Every training item against every benchmark item: media, question, answer. A leak blocks everything
     after this; the residual rate is bounded by a uniform spot check."""
-    from pixelis_pipeline.curation.leakage import LeakageError, audit
+    from pixelis_pipeline.curation.evaluation_twins import same_by_pixels
+    from pixelis_pipeline.curation.leakage import LeakageError, ProbeError, audit
+    from pixelis_pipeline.curation.probes import probe
 
+    settings = work.settings.curation
     whitelist = list(work.read("evaluation_whitelist", WhitelistEntry))
-    traces = work.read("deduplicated_trajectories", Trajectory)
-    report = audit(traces, whitelist, work.settings.curation, _look(work, whitelist))
+    traces = list(work.read("deduplicated_trajectories", Trajectory))
+    cuts = _cuts(work)
+    media = {m.sha256: m for each in whitelist for m in each.media}
+    mine = {m.sha256: m for trace in traces for m in trace.question.media}
+    same = same_by_pixels(settings, work.project.reduced, work.project.key_frames, cuts)
+    seen = vectors.read(work.folders("media_fingerprints"))
+    probes = probe(
+        seen.where(np.array([sha in mine for sha in seen.owner], bool)),
+        vectors.read(work.folders("evaluation_whitelist")),
+        settings,
+        lambda ours, theirs: same(mine[ours], media[theirs]),
+    )
+    report = audit(traces, whitelist, settings, _look(work, whitelist, cuts), cuts, probes)
     work.about |= {
         "pairs that agree": report.pairs,
         "spot check": f"{report.found} of {report.checked} drawn pairs leak: at most "
         f"{100 * report.residual[-1]:.4f} % at {100 * report.confidence:g} % confidence",
+        "probes": f"{report.probe_hits} of {report.probed} benchmark pictures found themselves in training",
     }
     try:
         report.require_clean()
-    except LeakageError as error:
+    except (LeakageError, ProbeError) as error:
         work.block(str(error))
     yield Accepted(report.training_digest, (report,))
 
 
-def _audited(work: Work) -> list[Trajectory]:
+def _audited(work: Work) -> Iterator[Trajectory]:
     """The deduplicated traces, once more refused if the audit in force found a leak: a blocking check
     guards one Dagster run only."""
     for report in work.read("leakage_audit", LeakageReport):
         report.require_clean()
-    return list(work.read("deduplicated_trajectories", Trajectory))
+    yield from work.read("deduplicated_trajectories", Trajectory)
 
 
 @whole("scored_trajectories", record=Trajectory, inputs=("deduplicated_trajectories", "leakage_audit"))
-def scored_trajectories(work: Work) -> Iterable[Outcome[Trajectory]]:
-    """Logic, structure and visual fidelity, z-scored per task family against frozen statistics of the dev
-    positives; below their 10th percentile a trace is rejected."""
+def scored_trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
+    """Logic, structure and visual fidelity, z-scored per task family against frozen statistics of the
+    earliest positives; below their 10th percentile a trace is rejected."""
     from pixelis_pipeline.columns import to_row
-    from pixelis_pipeline.curation.scores import fit, score
+    from pixelis_pipeline.curation.scores import COMPONENTS, fit, score
+    from pixelis_pipeline.records import canonical
 
-    traces = _audited(work)
-    statistics = fit(traces, work.settings.curation)
+    statistics = fit(_audited(work), work.settings.curation)
     work.about["statistics"] = to_row(statistics)
-    return score(traces, statistics, work.settings.curation)
+    (work.folder / "statistics.json").write_bytes(canonical(to_row(statistics)) + b"\n")
+    values: dict[str, array[float]] = {name: array("d") for name in (*COMPONENTS, "score")}
+    for outcome in score(_audited(work), statistics, work.settings.curation):
+        if isinstance(outcome, Accepted):
+            for name, column in values.items():
+                column.append(outcome.records[0].scores[name])
+        elif isinstance(outcome, Rejected) and outcome.measured is not None:
+            values["score"].append(outcome.measured)
+        yield outcome
+    _draw_scores(work.folder / "scores.png", values, statistics.threshold)
 
 
-@whole("curriculum", record=Trajectory, inputs=("scored_trajectories",))
-def curriculum(work: Work) -> Iterable[Outcome[Trajectory]]:
+def _draw_scores(path: Path, values: dict[str, "array[float]"], threshold: float) -> None:
+    """Histograms of the components of what was kept, and of every score, with the threshold in it."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, len(values), figsize=(10, 2.4), layout="constrained")
+    for axes, (name, column) in zip(panels, values.items(), strict=True):
+        axes.hist(column, bins=40, color="#0072B2")
+        axes.set(xlabel=name, yscale="log" if len(column) else "linear")
+    panels[0].set_ylabel("traces")
+    panels[-1].axvline(threshold, color="#D55E00")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _predictor(project: Project) -> tuple[Input, ...]:
+    """The predictions by which `curation.predictor` tells what is hard. StageError where there are none."""
+    version = project.settings.curation.predictor
+    if version == "none":
+        return ()
+    for record in project.ledger.chain("predictions"):
+        if record.version == version:
+            return (Input("predictions", record.partition, version),)
+    raise StageError(
+        f"curation.predictor names {version}, which is no version of `predictions` here: make one with "
+        '`pixelis run --to predictions`; `pixelis status` shows those in force, and "none" uses the heuristic'
+    )
+
+
+@whole("curriculum", record=Trajectory, inputs=("scored_trajectories",), pinned=_predictor)
+def curriculum(work: Work) -> Iterator[Outcome[Trajectory]]:
     """Simple, medium or hard by tertiles of difficulty: a documented heuristic until settings pin a
     predictor, and the tags say which."""
-    from pixelis_pipeline.curation.curriculum import curriculum
+    from pixelis_pipeline.curation.curriculum import curriculum, levels, predicted_error
 
-    return curriculum(list(work.read("scored_trajectories", Trajectory)), work.settings.curation)
+    settings, predicted = work.settings.curation, None
+    if settings.predictor != "none":
+        predicted = predicted_error(work.read("predictions", Prediction))
+    found = levels(work.read("scored_trajectories", Trajectory), settings, predicted)
+    counts: Counter[tuple[str, str]] = Counter()
+    for outcome in curriculum(work.read("scored_trajectories", Trajectory), found, settings, predicted):
+        if isinstance(outcome, Accepted):
+            counts[outcome.records[0].kind, outcome.records[0].difficulty] += 1
+        yield outcome
+    kinds = sorted({kind for kind, _ in counts})
+    work.about["difficulty"] = {
+        kind: {level: counts[kind, level] for level in ("simple", "medium", "hard")} for kind in kinds
+    }
 
 
 @whole("training_splits", record=Trajectory, inputs=("curriculum",))
-def training_splits(work: Work) -> Iterable[Outcome[Trajectory]]:
-    """Train, dev and test, disjoint by media and by duplicate group, stable when a batch is added."""
-    from pixelis_pipeline.curation.splits import shares, split
+def training_splits(work: Work) -> Iterator[Outcome[Trajectory]]:
+    """Train, dev and test, disjoint by media and by duplicate group, balanced over tasks and tools, stable
+    when a batch is added."""
+    from pixelis_pipeline.curation.splits import Outline, assign, shares, split, stratum
 
-    outcomes = split(work.read("curriculum", Trajectory), work.settings.curation)
-    kept = [trace for outcome in outcomes if isinstance(outcome, Accepted) for trace in outcome.records]
-    work.about["shares"] = shares(kept)
-    return outcomes
+    settings = work.settings.curation
+    assigned = assign(work.read("curriculum", Outline), settings)
+    counts: Counter[tuple[tuple[str, ...], str]] = Counter()
+    for outcome in split(work.read("curriculum", Trajectory), assigned, settings):
+        if isinstance(outcome, Accepted):
+            counts[stratum(outcome.records[0].question), outcome.records[0].split] += 1
+        yield outcome
+    work.about["shares"] = shares(counts, settings)

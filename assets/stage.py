@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +25,7 @@ R = TypeVar("R")
 Advance = Callable[[int], None]
 Progress = Callable[[str, int], AbstractContextManager[Advance]]
 
+REDUCED = 256  # pixels: what fingerprints are made of
 LINE = "line"  # one partition a batch and source
 POLICY = "policy"  # one partition a policy and benchmark
 MADE_FROM = {  # the policies that are measured, controls among them, and the asset each comes from
@@ -72,10 +72,13 @@ class Project:
         """The pictures and clips that records point to."""
         return MediaStore(self.root, self.settings.media)
 
+    def reduced(self, media: Media) -> Pixels:
+        """An image, small: its shorter side at least REDUCED pixels where it has them, uint8 RGB."""
+        return self.media.reduced(media, REDUCED)
+
     def key_frames(self, media: Media) -> list[tuple[float, Pixels]]:
-        """A video's frames, (seconds, uint8 RGB) each, close enough that every second has one."""
-        seconds = media.frames / media.fps if media.fps else 1.0
-        return self.media.frames(media, max(self.settings.media.frames, 2 * ceil(seconds)))
+        """The first frame of every second of a video, small: (seconds, uint8 RGB) each."""
+        return list(self.media.key_frames(media, REDUCED))
 
     @property
     def batches(self) -> list[str]:

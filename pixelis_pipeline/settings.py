@@ -254,6 +254,12 @@ class CurationSettings(Section):
     # against evaluation media those must go too, and a false alarm costs no more than a training item.
     patch_agreement: Annotated[float, From("P", "measured on copies and on distinct pages")] = 0.8
     leak_agreement: Annotated[float, From("P", "likewise, docs/LEAKAGE.md")] = 0.5
+    # Whole descriptor against windows: 98 of 100 cuts to 80 % of a side reach .8. Of distinct pictures only
+    # those of few edges do so often, and pages; the pixels decide. Laid over each other, cuts of photographs
+    # and scenes reach .88, of pages .6 (95 % of them), distinct pictures .36 at most.
+    descriptor_cosine: Annotated[float, From("P", "of a candidate, measured"), Field(gt=0, le=1)] = 0.8
+    cut_agreement: Annotated[float, From("P", "measured on cuts and on distinct pictures")] = 0.6
+    ssim: Annotated[float, From("P", "breaks ties only")] = 0.9
     video_agreement: Annotated[float, From("P")] = 0.8
     weight_logic: Annotated[float, From("P")] = 0.4
     weight_structure: Annotated[float, From("P")] = 0.3
@@ -270,6 +276,8 @@ class CurationSettings(Section):
         float, From("P", "times a negative is drawn whose question a policy always misses"), Field(ge=1)
     ] = 2.0
     spot_check: Annotated[int, From("S", "§3.1")] = 50_216
+    probes: Annotated[int, From("S", "§3.1, probe queries"), Field(ge=0)] = 10_000
+    planted: Annotated[int, From("P", "pictures a source that copies are planted of"), Field(ge=0)] = 4
     confidence: Annotated[float, From("P"), Field(ge=0, le=1)] = 0.95
     dev_share: Annotated[float, From("D", "8k of 96k images"), Field(ge=0, le=1)] = 0.1
     test_share: Annotated[float, From("D", "8k of 96k images"), Field(ge=0, le=1)] = 0.1

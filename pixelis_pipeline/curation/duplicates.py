@@ -3,7 +3,8 @@
 Trajectories arrive in the total order. One is kept unless something before it is its duplicate, so a later
 batch can lose its own items to what stands but never removes what stands. A medium that was removed
 stays removed, and what resembles it goes too. Several questions on one picture are not duplicates of
-each other; they share a group, and the splits keep a group together.
+each other; they share a group, and the splits keep a group together. Groups are found as by union-find with
+the earliest medium as root, but for one thing: a newcomer that resembles two groups does not join them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,35 +12,82 @@ from dataclasses import dataclass, field, replace
 
 from pixelis_pipeline.curation.fingerprints import Fingerprint, MediaFingerprint
 from pixelis_pipeline.curation.order import total_order
-from pixelis_pipeline.curation.twins import Evidence, Judge, candidates
+from pixelis_pipeline.curation.twins import FAR, Evidence, Judge, candidates, judged
+from pixelis_pipeline.curation.vectors import Vectors
 from pixelis_pipeline.records import Accepted, Outcome, Rejected, Trajectory, record_id
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.sources.whitelist import Frames, Pixels
 
-STAGE, VERSION = "deduplicated_trajectories", 1
-PARAMETERS = {"phash_distance", "information_floor", "text_anls", "patch_agreement", "video_agreement"}
+STAGE, VERSION = "deduplicated_trajectories", 2
+PARAMETERS = {
+    "phash_distance",
+    "information_floor",
+    "text_anls",
+    "patch_agreement",
+    "video_agreement",
+    "descriptor_cosine",
+    "cut_agreement",
+    "ssim",
+}
 Asked = tuple[object, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Two media that are one, on what evidence. `root` is the medium that stands for the group of `earlier`
+    when `later` arrives; `blocked` says that `later` was kept out because of it. An edge that blocks nothing
+    ties a medium that was blocked already to another group, whose members stay: what stands is not moved."""
+
+    later: str
+    earlier: str
+    signal: str
+    measured: float
+    threshold: float
+    distance: int
+    root: str
+    blocked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deduplication:
+    """An outcome for every fingerprint, in the total order, and every pair of media that was confirmed."""
+
+    outcomes: tuple[Outcome[Trajectory], ...]
+    edges: tuple[Edge, ...]
+
+    def groups(self) -> dict[str, list[str]]:
+        """Surviving medium -> what was blocked for it, in order; sha256 all."""
+        found: dict[str, list[str]] = {}
+        for edge in self.edges:
+            if edge.blocked:
+                found.setdefault(edge.root, []).append(edge.later)
+        return found
+
+
 def deduplicate(
-    fingerprints: Iterable[Fingerprint], settings: CurationSettings, pixels: Pixels, frames: Frames
-) -> list[Outcome[Trajectory]]:
+    fingerprints: Iterable[Fingerprint],
+    settings: CurationSettings,
+    pixels: Pixels,
+    frames: Frames,
+    vectors: Vectors | None = None,
+) -> Deduplication:
     """One outcome per fingerprint, in the total order (batch, source, id), whatever order they came in.
 
     Rules: "exact duplicate" (same media bytes, question, choices, span and kind of trace),
-    "near-duplicate image" or "near-duplicate video" (decided by pHash: `measured` is the distance;
-    decided by patches: the agreement). `twin` is the id of the kept trajectory in the output, `detail`
-    names both media. Raises what the decoders raise for a candidate that must be looked at.
+    "near-duplicate image" or "near-duplicate video" (decided by pHash: `measured` is the distance; else the
+    agreement of tiles, or SSIM). `twin` is the id of the kept trajectory in the output, `detail` names both
+    media. `vectors` are the media's descriptors; without them only pHash finds candidates. Raises what the
+    decoders raise for a candidate that must be looked at.
     """
     ordered = sorted(fingerprints, key=lambda f: (total_order(f.trajectory), f.id))
     media: dict[str, MediaFingerprint] = {}
     for found in ordered:
         for medium in found.media:
             media.setdefault(medium.media.sha256, medium)
-    near = candidates(list(media.values()), settings)
-    corpus = _Corpus(media, near, Judge(settings, pixels, frames))
+    near = candidates(list(media.values()), settings, vectors)
+    corpus = _Corpus(media, judged(media, near, Judge(settings, pixels, frames)))
     parameters = settings.model_dump(include=PARAMETERS)
-    return [corpus.admit(found, parameters) for found in ordered]
+    return Deduplication(tuple(corpus.admit(found, parameters) for found in ordered), tuple(corpus.edges))
 
 
 @dataclass(slots=True)
@@ -56,8 +104,8 @@ class _Corpus:
     """What stands so far. Media are keyed by sha256; trajectories by the ids they leave with."""
 
     media: Mapping[str, MediaFingerprint]
-    near: Mapping[str, list[tuple[str, int]]]
-    judge: Judge
+    near: Mapping[str, Mapping[str, Evidence]]
+    edges: list[Edge] = field(default_factory=list)
     asked: dict[Asked, str] = field(default_factory=dict)
     keeper: dict[str, str] = field(default_factory=dict)
     group: dict[str, str] = field(default_factory=dict)
@@ -85,17 +133,20 @@ class _Corpus:
         """Why a medium may not enter; None where nothing that came before resembles it."""
         if sha in self.keeper or sha in self.blocked:
             return self.blocked.get(sha)
-        for earlier, distance in self.near.get(sha, ()):
-            if earlier in self.keeper or earlier in self.blocked:
-                evidence = self.judge(self.media[earlier], self.media[sha], distance)
-                if evidence is not None:
-                    root = self.blocked[earlier].root if earlier in self.blocked else earlier
-                    self.blocked[sha] = _Blocked(earlier, evidence, root)
-                    return self.blocked[sha]
-        return None
+        for earlier, evidence in self.near.get(sha, {}).items():
+            if earlier not in self.keeper and earlier not in self.blocked:
+                continue
+            root = self.blocked[earlier].root if earlier in self.blocked else earlier
+            blocks = sha not in self.blocked
+            if blocks:
+                self.blocked[sha] = _Blocked(earlier, evidence, root)
+            told = (evidence.signal, evidence.measured, evidence.threshold, evidence.distance)
+            self.edges.append(Edge(sha, earlier, *told, root, blocks))
+        return self.blocked.get(sha)
 
     def _removal(self, found: Fingerprint, sha: str, blocked: _Blocked) -> Rejected:
         evidence = blocked.evidence
+        bits = "" if evidence.distance == FAR else f" at {evidence.distance} bits"
         return Rejected(
             found.id,
             STAGE,
@@ -103,7 +154,7 @@ class _Corpus:
             measured=evidence.measured,
             threshold=evidence.threshold,
             twin=self.keeper[blocked.root],
-            detail=f"{evidence.signal}: {sha} resembles {blocked.resembles} at {evidence.distance} bits",
+            detail=f"{evidence.signal}: {sha} resembles {blocked.resembles}{bits}",
         )
 
 

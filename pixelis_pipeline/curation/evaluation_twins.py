@@ -6,33 +6,38 @@ picture carries enough information ("media"). On pages and plain grounds a pHash
 say. Questions and answers alone never block: "How many circles are there?" and "3" are shared by
 thousands of honest items.
 
-Caught are copies re-encoded, rescaled, grey, tinted, brighter, flatter, or cut by 1 % a side. Not caught are
-flipped and turned copies, which no hash here survives, and most of those with a border or a larger part
-cut off: docs/LEAKAGE.md has the shares. Two videos of plain views are one only if `video_agreement` of their
-views agree.
+Descriptors find what no pHash can: an image cut out of another, or one put into a border. Such a pair is a
+leak if the pixels agree where the two lie over each other, else nothing.
+
+Not caught are flipped and turned copies, and cuts that leave less than some 75 % of a side: docs/LEAKAGE.md
+has the shares. Two videos of plain views are one only if `video_agreement` of their views agree.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from pixelis_pipeline.curation.fingerprints import Fingerprint
 from pixelis_pipeline.curation.hamming import between, from_hex
-from pixelis_pipeline.curation.twins import Judge
+from pixelis_pipeline.curation.twins import Cut, Judge
 from pixelis_pipeline.records import Accepted, Media, Outcome, Rejected, Trajectory
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.sources.whitelist import Frames, Pixels, WhitelistEntry, answer_text, text_key
 
 STAGE = "evaluation_twins"
 Look = Callable[[Trajectory, WhitelistEntry], bool]
+Cuts = Mapping[tuple[str, str], Cut]  # (training sha256, evaluation sha256)
+NO_CUTS: Cuts = {}
 
 
 @dataclass(frozen=True, slots=True)
 class LeakageHit:
     """A training item (`of`) and an evaluation item whose media meet. `signals` starts with "media" or
-    "media-like" and adds "question" and "answer" where they agree too; `distance` is in bits."""
+    "media-like" and adds "question" and "answer" where they agree too; `distance` is in bits. `by` is what
+    brought the two together: "pHash" (or their bytes), or "descriptor"."""
 
     of: str
     entry: str
@@ -40,6 +45,7 @@ class LeakageHit:
     record: str
     signals: tuple[str, ...]
     distance: int
+    by: str = "pHash"
 
     @property
     def blocks(self) -> bool:
@@ -47,18 +53,40 @@ class LeakageHit:
         return self.signals[0] == "media" or len(self.signals) == 3
 
 
-def by_pixels(
-    evaluation: Mapping[str, Media], settings: CurationSettings, pixels: Pixels, frames: Frames
-) -> Look:
-    """Decides a media-like pair: whether any two of their media agree place by place. `evaluation` finds
-    the benchmarks' media by sha256 (KeyError for one it lacks)."""
+def same_by_pixels(
+    settings: CurationSettings, pixels: Pixels, frames: Frames, cuts: Cuts = NO_CUTS
+) -> Callable[[Media, Media], bool]:
+    """Decides whether a training and an evaluation medium agree place by place, as wholes or by one of
+    `cuts`. What was decided of two media is remembered. Raises what the decoders raise."""
     judge = Judge(settings, pixels, frames)
+
+    @cache
+    def same(ours: Media, theirs: Media) -> bool:
+        cut = cuts.get((ours.sha256, theirs.sha256))
+        return ours.kind == theirs.kind and (
+            judge.agreement(ours, theirs) >= settings.leak_agreement
+            or (cut is not None and judge.cut_agreement(ours, theirs, cut) >= settings.leak_agreement)
+        )
+
+    return same
+
+
+def by_pixels(
+    evaluation: Mapping[str, Media],
+    settings: CurationSettings,
+    pixels: Pixels,
+    frames: Frames,
+    cuts: Cuts = NO_CUTS,
+) -> Look:
+    """Decides a media-like pair: whether any two of their media are one by `same_by_pixels`. `evaluation`
+    finds the benchmarks' media by sha256 (KeyError for one it lacks)."""
+    same = same_by_pixels(settings, pixels, frames, cuts)
 
     def look(trajectory: Trajectory, entry: WhitelistEntry) -> bool:
         return any(
-            ours.kind == theirs.kind and judge.agreement(ours, theirs) >= settings.leak_agreement
+            same(ours, evaluation[digest])
             for ours in trajectory.question.media
-            for theirs in (evaluation[digest] for digest in entry.media_sha256)
+            for digest in entry.media_sha256
         )
 
     return look
@@ -69,25 +97,50 @@ def hits(
     entries: Sequence[WhitelistEntry],
     settings: CurationSettings,
     look: Look,
+    cuts: Cuts = NO_CUTS,
 ) -> list[LeakageHit]:
     """Every pair of a fingerprinted training item and an evaluation item whose media meet, exact and
-    complete, sorted by both ids. One view of a video is enough. Raises what `look` raises."""
+    complete, sorted by both ids. One view of a video is enough. `cuts` are the pairs that descriptors found;
+    one that the pixels refute is no hit. Raises what `look` raises."""
     met: dict[tuple[int, int], tuple[bool, int]] = {}
     for t, e, trusted, distance in _meetings(trajectories, entries, settings):
         before = met.get((t, e), (False, 65))
         met[t, e] = (trusted or before[0], min(distance, before[1]))
+    seen = set(met)
+    for t, e in _cut(trajectories, entries, cuts):
+        if (t, e) not in met and look(trajectories[t], entries[e]):
+            met[t, e] = (True, _distance(trajectories[t], entries[e]))
     found = []
     for (t, e), (trusted, distance) in met.items():
         entry = entries[e]
         question, answer = keys(trajectories[t])
-        signals = ["media" if trusted or look(trajectories[t], entry) else "media-like"]
+        sure = trusted or look(trajectories[t], entry)
+        signals = ["media" if sure else "media-like"]
         signals += ["question"] * bool(question and question == entry.question_key)
         signals += ["answer"] * bool(answer and answer == entry.answer_key)
-        hit = LeakageHit(
-            trajectories[t].id, entry.id, entry.benchmark, entry.record, tuple(signals), distance
-        )
-        found.append(hit)
+        told = (trajectories[t].id, entry.id, entry.benchmark, entry.record, tuple(signals), distance)
+        found.append(LeakageHit(*told, by="pHash" if (t, e) in seen else "descriptor"))
     return sorted(found, key=lambda hit: (hit.of, hit.entry))
+
+
+def _cut(
+    trajectories: Sequence[Trajectory], entries: Sequence[WhitelistEntry], cuts: Cuts
+) -> Iterable[tuple[int, int]]:
+    """(training index, evaluation index) of the items that hold the two media of a cut."""
+    ours, theirs = defaultdict(list), defaultdict(list)
+    for t, trajectory in enumerate(trajectories):
+        for media in trajectory.question.media:
+            ours[media.sha256].append(t)
+    for e, entry in enumerate(entries):
+        for digest in entry.media_sha256:
+            theirs[digest].append(e)
+    for left, right in cuts:
+        yield from ((t, e) for t in ours.get(left, ()) for e in theirs.get(right, ()))
+
+
+def _distance(trajectory: Trajectory, entry: WhitelistEntry) -> int:
+    """The least pHash distance between their views, in bits."""
+    return min((int(a, 16) ^ int(b, 16)).bit_count() for a in trajectory.phash for b in entry.phash)
 
 
 def against(
@@ -95,11 +148,12 @@ def against(
     entries: Sequence[WhitelistEntry],
     settings: CurationSettings,
     look: Look,
+    cuts: Cuts = NO_CUTS,
 ) -> list[Outcome[Fingerprint]]:
     """Reject what `audit` would call a leak before it reaches anything: rule "evaluation twin", `measured`
     in bits, `twin` the whitelist entry. What is kept passes unchanged, in the order given."""
     blocking: dict[str, LeakageHit] = {}
-    for hit in hits([f.trajectory for f in fingerprints], entries, settings, look):
+    for hit in hits([f.trajectory for f in fingerprints], entries, settings, look, cuts):
         if hit.blocks:
             blocking.setdefault(hit.of, hit)
     return [_kept_out(f, blocking.get(f.trajectory.id), settings) for f in fingerprints]
@@ -117,13 +171,20 @@ def _kept_out(
         measured=float(leak.distance),
         threshold=float(settings.phash_distance),
         twin=leak.entry,
-        detail=f"{' and '.join(leak.signals)} of {leak.benchmark} item {leak.record}",
+        detail=f"{' and '.join(leak.signals)} of {leak.benchmark} item {leak.record}, found by {leak.by}",
     )
 
 
-def leaks(trajectory: Trajectory, entry: WhitelistEntry, settings: CurationSettings, look: Look) -> bool:
+def leaks(
+    trajectory: Trajectory,
+    entry: WhitelistEntry,
+    settings: CurationSettings,
+    look: Look,
+    cuts: Cuts = NO_CUTS,
+) -> bool:
     """The rule of this module for one pair, written out without any index."""
-    if {m.sha256 for m in trajectory.question.media} & set(entry.media_sha256):
+    ours, theirs = [m.sha256 for m in trajectory.question.media], entry.media_sha256
+    if set(ours) & set(theirs):
         return True
     near = [
         information
@@ -131,10 +192,12 @@ def leaks(trajectory: Trajectory, entry: WhitelistEntry, settings: CurationSetti
         for other in entry.phash
         if (int(digits, 16) ^ int(other, 16)).bit_count() <= settings.phash_distance
     ]
-    if not near or max(near) >= settings.information_floor:
-        return bool(near)
-    asked = all(keys(trajectory)) and keys(trajectory) == (entry.question_key, entry.answer_key)
-    return asked or look(trajectory, entry)
+    if near and max(near) >= settings.information_floor:
+        return True
+    if near and all(keys(trajectory)) and keys(trajectory) == (entry.question_key, entry.answer_key):
+        return True
+    met = bool(near) or any((a, b) in cuts for a in ours for b in theirs)
+    return met and look(trajectory, entry)
 
 
 def keys(trajectory: Trajectory) -> tuple[str, str]:

@@ -14,24 +14,27 @@ import numpy as np
 
 from pixelis_pipeline.media.errors import MediaError
 from pixelis_pipeline.records import Accepted, Failed, Media, Outcome, Rejected, Trajectory, record_id
-from pixelis_pipeline.sources.whitelist import Frames, Pixels, phash, views
+from pixelis_pipeline.sources.whitelist import Frames, Pixels, phash, timed_views
 
 Array = np.ndarray[Any, Any]
 Words = Callable[[Media], str]
+Seen = Callable[[Media, int, Array], None]
 
-STAGE, VERSION = "media_fingerprints", 1
+STAGE, VERSION = "media_fingerprints", 2
 NOTICEABLE = 32.0  # amplitude of a DCT coefficient in grey levels x 32, see `information`
 
 
 @dataclass(frozen=True, slots=True)
 class MediaFingerprint:
     """One medium. `phash` holds 16 hex digits a view, in order of time, and `information` (0 to 1) how far
-    each can be trusted; `text` is the words on the medium, where known."""
+    each can be trusted; `seconds` is when each view stands, from the first frame on; `text` is the words on
+    the medium, where known."""
 
     media: Media
     phash: tuple[str, ...]
     information: tuple[float, ...]
     text: str = ""
+    seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,13 @@ def fingerprint(
     batch: str,
     words: Words | None = None,
     known: MutableMapping[str, MediaFingerprint] | None = None,
+    seen: Seen | None = None,
 ) -> Outcome[Fingerprint]:
     """Fingerprint every medium of a trajectory; `batch` is set on it, as the first key of the total order.
 
     `pixels` and `frames` decode (uint8 [H, W, 3] RGB), `words` gives the annotated text of a medium or "",
-    `known` keeps fingerprints by sha256 between calls. Media that cannot be decoded are a `Rejected` with
+    `known` keeps fingerprints by sha256 between calls, `seen` is shown each view (medium, number, picture) of
+    a medium that is new. Media that cannot be decoded are a `Rejected` with
     the rule of their MediaError, media that are gone or changed a `Failed`; a trajectory without media is
     rejected.
     """
@@ -66,33 +71,39 @@ def fingerprint(
     try:
         for media in trajectory.question.media:
             if media.sha256 not in known:
-                known[media.sha256] = of_media(media, pixels, frames, words)
+                known[media.sha256] = of_media(media, pixels, frames, words, seen)
     except MediaError as error:
         if error.passing:
             return Failed(trajectory.id, STAGE, str(error))
         return Rejected(trajectory.id, STAGE, error.rule, detail=str(error))
     found = tuple(known[media.sha256] for media in trajectory.question.media)
-    payload = [[f.media.sha256, f.phash, f.information, f.text] for f in found]
+    payload = [[f.media.sha256, f.phash, f.information, f.text, f.seconds] for f in found]
     identity = record_id(STAGE, VERSION, {"batch": batch}, [trajectory.id], payload)
-    seen = replace(
+    told = replace(
         trajectory,
         batch=batch,
         phash=tuple(digits for f in found for digits in f.phash),
         information=tuple(share for f in found for share in f.information),
     )
-    return Accepted(trajectory.id, (Fingerprint(identity, (trajectory.id,), seen, found),))
+    return Accepted(trajectory.id, (Fingerprint(identity, (trajectory.id,), told, found),))
 
 
-def of_media(media: Media, pixels: Pixels, frames: Frames, words: Words | None = None) -> MediaFingerprint:
+def of_media(
+    media: Media, pixels: Pixels, frames: Frames, words: Words | None = None, seen: Seen | None = None
+) -> MediaFingerprint:
     """The fingerprint of one medium. Raises what `pixels` and `frames` raise (MediaError)."""
-    seen = views(media, pixels, frames)
-    if not seen:
+    views = timed_views(media, pixels, frames)
+    if not views:
         raise MediaError("truncated", f"{media.path}: no frame could be sampled")
+    if seen is not None:
+        for number, (_, picture) in enumerate(views):
+            seen(media, number, picture)
     return MediaFingerprint(
         media=media,
-        phash=tuple(phash(picture) for picture in seen),
-        information=tuple(information(picture) for picture in seen),
+        phash=tuple(phash(picture) for _, picture in views),
+        information=tuple(information(picture) for _, picture in views),
         text=words(media) if words else "",
+        seconds=tuple(round(second, 3) for second, _ in views),
     )
 
 

@@ -13,7 +13,7 @@ from hashlib import sha256
 import numpy as np
 from scipy.special import betaincinv
 
-from pixelis_pipeline.curation.evaluation_twins import LeakageHit, Look, hits, keys, leaks
+from pixelis_pipeline.curation.evaluation_twins import NO_CUTS, Cuts, LeakageHit, Look, hits, keys, leaks
 from pixelis_pipeline.records import Json, Trajectory, canonical
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.sources.whitelist import WhitelistEntry
@@ -24,8 +24,9 @@ class LeakageReport:
     """What the audit saw. `pairs` counts (training, evaluation) pairs by what agrees, "question+answer"
     for instance, whatever else does; `hits` are the leaks and `blocking` counts them by benchmark.
     `residual` is the exact interval of the share of leaking pairs, `found` of `checked` uniform draws;
-    (0, 1), nothing known, where there was no pair to draw. The digests are over the ids of both sides: the
-    report holds for these and no others."""
+    (0, 1), nothing known, where there was no pair to draw. `probe_hits` of `probed` benchmark pictures, put
+    to an exact index over the training descriptors, found one that is theirs (`probes`). The digests are over
+    the ids of both sides: the report holds for these and no others."""
 
     training: int
     evaluation: int
@@ -38,11 +39,19 @@ class LeakageReport:
     pairs: Json = field(default_factory=dict)
     blocking: Json = field(default_factory=dict)
     hits: tuple[LeakageHit, ...] = ()
+    probed: int = 0
+    probe_hits: int = 0
 
     def require_clean(self) -> None:
         """Raises LeakageError if anything blocks."""
         if self.hits:
             raise LeakageError(self.hits)
+        if self.probe_hits:
+            raise ProbeError(
+                f"{self.probe_hits} of {self.probed} probes with benchmark pictures found a training picture "
+                "that is one of theirs, and no pair explains it: the descriptors are not those of these "
+                "traces. Make media_fingerprints and evaluation_whitelist again"
+            )
 
 
 class LeakageError(RuntimeError):
@@ -56,6 +65,10 @@ class LeakageError(RuntimeError):
             "Remove the training item, or take the benchmark out of the evaluation"
         )
         self.hits = tuple(blocking)
+
+
+class ProbeError(RuntimeError):
+    """A probe found an evaluation picture in the index over the training data."""
 
 
 def clopper_pearson(k: int, n: int, confidence: float) -> tuple[float, float]:
@@ -74,6 +87,8 @@ def audit(
     entries: Iterable[WhitelistEntry],
     settings: CurationSettings,
     look: Look,
+    cuts: Cuts = NO_CUTS,
+    probes: tuple[int, int] = (0, 0),
 ) -> LeakageReport:
     """Compare all training items with all evaluation items; independent of the order of either.
 
@@ -82,8 +97,8 @@ def audit(
     """
     training = sorted(trajectories, key=lambda t: t.id)
     evaluation = sorted(entries, key=lambda e: e.id)
-    met = hits(training, evaluation, settings, look)
-    checked, found = _spot_check(training, evaluation, settings, look)
+    met = hits(training, evaluation, settings, look, cuts)
+    checked, found = _spot_check(training, evaluation, settings, look, cuts)
     return LeakageReport(
         training=len(training),
         evaluation=len(evaluation),
@@ -93,6 +108,8 @@ def audit(
         found=found,
         residual=clopper_pearson(found, checked, settings.confidence) if checked else (0.0, 1.0),
         confidence=settings.confidence,
+        probed=probes[0],
+        probe_hits=probes[1],
         pairs=_agreeing(training, evaluation, met),
         blocking=dict(Counter(hit.benchmark for hit in met if hit.blocks)),
         hits=tuple(hit for hit in met if hit.blocks),
@@ -104,6 +121,7 @@ def _spot_check(
     evaluation: Sequence[WhitelistEntry],
     settings: CurationSettings,
     look: Look,
+    cuts: Cuts,
 ) -> tuple[int, int]:
     """(pairs drawn, leaks among them). Nothing is drawn where one side is empty."""
     if not training or not evaluation:
@@ -114,7 +132,7 @@ def _spot_check(
     found = 0
     for pair, times in zip(*(column.tolist() for column in np.unique_counts(pairs)), strict=True):
         t, e = divmod(pair, len(evaluation))
-        found += times * leaks(training[t], evaluation[e], settings, look)
+        found += times * leaks(training[t], evaluation[e], settings, look, cuts)
     return settings.spot_check, found
 
 

@@ -22,6 +22,7 @@ STRUCTURE = 3.0**2  # grey levels squared: the least variance of a tile where so
 STABILITY = 1.0  # grey levels squared: what re-encoding leaves of a tile's variance after the blur
 CHROMA = 4.0  # grey levels: below this mean distance from its own grey, a picture has no colour to compare
 WORST = 10.0  # percentile of the tiles
+FEW = 12  # tiles that must stand for a cut to be told from a thing that merely lies elsewhere
 
 
 def thumbnail(picture: Array) -> Array:
@@ -40,12 +41,19 @@ def agreement(a: Array, b: Array) -> float:
     is grey both are compared in grey. Returns the 10th percentile over these tiles; 0, no evidence, where
     there are none.
     """
+    return overlap(a, b, np.ones((SIDE, SIDE), bool))
+
+
+def overlap(a: Array, b: Array, inside: Array, least: int = 1) -> float:
+    """`agreement` over the tiles that lie wholly `inside` (bool [SIDE, SIDE]), where two thumbnails were laid
+    over each other; 0 where fewer than `least` of them hold anything."""
     if min(_chroma(a), _chroma(b)) < CHROMA:
         a, b = _grey(a), _grey(b)
     x, y = _tiles(a), _tiles(b)
     spread_x, spread_y = np.square(x).mean(axis=1), np.square(y).mean(axis=1)
     stands = np.maximum(spread_x, spread_y) >= STRUCTURE
-    if not stands.any():
+    stands &= _cut(inside[..., None]).all(axis=1)
+    if stands.sum() < least:
         return 0.0
     shared = (x * y).mean(axis=1) / np.sqrt((spread_x + STABILITY) * (spread_y + STABILITY))
     return float(np.percentile(shared[stands], WORST))
@@ -59,8 +67,13 @@ def _chroma(thumbnail: Array) -> float:
     return float(np.abs(thumbnail.astype(np.float32) - _grey(thumbnail)).mean())
 
 
+def _cut(picture: Array) -> Array:
+    """[tiles, pixels x channels] of [SIDE, SIDE, channels]."""
+    n, channels = SIDE // TILE, picture.shape[2]
+    return picture.reshape(n, TILE, n, TILE, channels).swapaxes(1, 2).reshape(n * n, -1)
+
+
 def _tiles(thumbnail: Array) -> Array:
     """float32 [tiles, pixels x channels]; every channel of a tile has mean 0."""
-    n, channels = SIDE // TILE, thumbnail.shape[2]
-    tiles = thumbnail.astype(np.float32).reshape(n, TILE, n, TILE, channels).swapaxes(1, 2)
-    return (tiles - tiles.mean(axis=(2, 3), keepdims=True)).reshape(n * n, -1)
+    tiles = _cut(thumbnail).astype(np.float32).reshape(-1, TILE * TILE, thumbnail.shape[2])
+    return (tiles - tiles.mean(axis=1, keepdims=True)).reshape(len(tiles), -1)

@@ -68,9 +68,13 @@ def _sixteen_bits(image: Image.Image) -> bool:
     return bool(grey.min() >= 0 and grey.max() <= 0xFFFF)
 
 
-def _load(data: bytes, form: str, name: str, limits: MediaLimits) -> Image.Image:
+def _load(data: bytes, form: str, name: str, limits: MediaLimits, side: int | None = None) -> Image.Image:
+    """Decoded; with `side` a JPEG at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8 of the inverse DCT)
+    that leaves no side below it. Other formats know no draft."""
     image = _open(data, form, name, limits)
     try:
+        if side is not None:
+            image.draft(None, (side, side))  # type: ignore[arg-type, unused-ignore]
         image.load()
     except _DAMAGED as error:
         raise MediaError("truncated", f"{name}: {error}") from error
@@ -101,6 +105,28 @@ def dimensions(data: bytes, form: str, name: str, limits: MediaLimits) -> tuple[
 def pixels(data: bytes, form: str, name: str, limits: MediaLimits) -> Pixels:
     """uint8 [height, width, 3] RGB, upright. Raises MediaError like `dimensions`."""
     image = _load(data, form, name, limits)
-    turn = _UPRIGHT.get(_orientation(image))
+    return _upright(_rgb(image), _orientation(image))
+
+
+def reduced(data: bytes, form: str, name: str, limits: MediaLimits, side: int) -> Pixels:
+    """`pixels` made smaller by a whole factor, by means over areas: the shorter side comes to between
+    `side` and twice `side`, or stays where the file has no more. A JPEG is decoded no larger than that
+    needs, and still read to its end. ValueError for a `side` below 1; raises MediaError like `dimensions`.
+    """
+    if side < 1:
+        raise ValueError(f"a picture cannot be reduced to a side of {side}")
+    image = _load(data, form, name, limits, side)
     rgb = _rgb(image)
+    factor = min(rgb.size) // side
+    return _upright(rgb.reduce(factor) if factor > 1 else rgb, _orientation(image))
+
+
+def shrunk(picture: Pixels, side: int) -> Pixels:
+    """uint8 [height, width, 3] by means over areas, a whole factor smaller as in `reduced`."""
+    factor = min(picture.shape[:2]) // side
+    return np.array(Image.fromarray(picture).reduce(factor)) if factor > 1 else picture
+
+
+def _upright(rgb: Image.Image, orientation: int) -> Pixels:
+    turn = _UPRIGHT.get(orientation)
     return np.array(rgb if turn is None else rgb.transpose(turn))

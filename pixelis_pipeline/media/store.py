@@ -64,6 +64,18 @@ class MediaStore:
                 self._cache.popitem(last=False)
         return array
 
+    def reduced(self, media: Media, side: int) -> Pixels:
+        """An image as in `pixels`, its shorter side brought to between `side` and twice `side` where it has
+        as much; for a JPEG far cheaper than all pixels. Nothing is kept. MediaError."""
+        data, form = self._typed(media, "image")
+        return image.reduced(data, form, media.path, self.limits, side)
+
+    def key_frames(self, media: Media, side: int) -> Iterator[tuple[float, Pixels]]:
+        """(seconds from the first frame, uint8 [height, width, 3] RGB reduced to `side`) of the first frame
+        of every second of a video, one in memory at a time. MediaError, also while it is read."""
+        data, form = self._typed(media, "video")
+        yield from video.key_frames(data, form, media.path, self.limits, side)
+
     def frames(self, media: Media, count: int | None = None) -> list[tuple[float, Pixels]]:
         """`count` frames (default `limits.frames`) of a video, each from the middle of an equal share of
         it: [(seconds from the first frame, uint8 [height, width, 3] RGB)]. MediaError."""

@@ -8,7 +8,7 @@ import av
 import numpy as np
 
 from pixelis_pipeline.media.errors import MediaError
-from pixelis_pipeline.media.image import Pixels
+from pixelis_pipeline.media.image import Pixels, shrunk
 from pixelis_pipeline.settings import MediaLimits
 
 _FASTEST = 240.0  # frames a second; a file with more than that over its allowed length is refused
@@ -110,6 +110,19 @@ def frames(data: bytes, form: str, name: str, limits: MediaLimits) -> Iterator[P
     """Every frame from the first on, uint8 [height, width, 3] RGB as shown. Raises MediaError."""
     for _, frame in _decoded(data, form, name, limits):
         yield _shown(frame)
+
+
+def key_frames(
+    data: bytes, form: str, name: str, limits: MediaLimits, side: int
+) -> Iterator[tuple[float, Pixels]]:
+    """(seconds from the first frame, uint8 [height, width, 3] RGB as shown, reduced to `side` as in
+    `image.reduced`) of the first frame of every whole second that has one. One is held at a time, and the
+    frames between are decoded but not converted. Raises MediaError."""
+    second = -1
+    for seconds, frame in _decoded(data, form, name, limits):
+        if int(seconds) > second:
+            second = int(seconds)
+            yield seconds, shrunk(_shown(frame), side)
 
 
 def _shown(frame: Any) -> Pixels:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import imagehash
 import numpy as np
 from PIL import Image
+from scipy.fft import dct
 
 from pixelis_pipeline.records import Media, Question, Sample, record_id
 
@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 Pixels = Callable[[Media], Array]
 Frames = Callable[[Media], list[tuple[float, Array]]]
 
-VERSION = 1
+VERSION = 2
 _MARK = re.compile(r"[^\w\s]|_")
 _IN_NUMBER = re.compile(r"[-.,]\d")
 
@@ -72,20 +72,31 @@ def answer_text(item: Sample | Question) -> str:
     return item.choices[position] if lettered else item.answer
 
 
-def views(media: Media, pixels: Pixels, frames: Frames) -> list[Array]:
-    """The pictures (uint8 [H, W, 3] RGB) that stand for a medium: an image itself; of a video the first
-    frame of every second, cut to its central square, since copies of a clip differ in their borders."""
+def timed_views(media: Media, pixels: Pixels, frames: Frames) -> list[tuple[float, Array]]:
+    """The pictures (uint8 [H, W, 3] RGB) that stand for a medium, each with its second: an image itself; of
+    a video the first frame of every second, cut to its central square, since copies of a clip differ in their
+    borders."""
     if media.kind == "image":
-        return [pixels(media)]
-    seconds: dict[int, Array] = {}
+        return [(0.0, pixels(media))]
+    seconds: dict[int, tuple[float, Array]] = {}
     for time, frame in frames(media):
-        seconds.setdefault(int(time), frame)
-    return [_central_square(frame) for frame in seconds.values()]
+        if int(time) not in seconds:
+            seconds[int(time)] = (time, _central_square(frame))
+    return list(seconds.values())
+
+
+def views(media: Media, pixels: Pixels, frames: Frames) -> list[Array]:
+    """The pictures of `timed_views`."""
+    return [picture for _, picture in timed_views(media, pixels, frames)]
 
 
 def phash(picture: Array) -> str:
-    """64-bit DCT pHash of a uint8 RGB picture [H, W, 3], 16 hex digits (Zauner 2010, as in imagehash)."""
-    return str(imagehash.phash(Image.fromarray(picture)))
+    """64-bit DCT pHash of a uint8 RGB picture [H, W, 3], 16 hex digits (Zauner 2010), the digits that
+    imagehash prints for the same pixels: grey by ITU-R 601, Lanczos to 32 x 32, an unnormalised DCT-II, a bit
+    for each of the lowest 8 x 8 coefficients that lies above their median."""
+    grey = Image.fromarray(picture).convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+    low = dct(dct(np.asarray(grey, np.float64), axis=0)[:8], axis=1)[:, :8]
+    return np.packbits(low > np.median(low)).tobytes().hex()
 
 
 def _central_square(frame: Array) -> Array:
@@ -95,10 +106,16 @@ def _central_square(frame: Array) -> Array:
     return np.ascontiguousarray(frame[top : top + side, left : left + side])
 
 
-def whitelist(samples: Iterable[Sample], pixels: Pixels, frames: Frames) -> Iterator[WhitelistEntry]:
+def whitelist(
+    samples: Iterable[Sample],
+    pixels: Pixels,
+    frames: Frames,
+    seen: Callable[[Media, int, Array], None] | None = None,
+) -> Iterator[WhitelistEntry]:
     """An entry for each held-out sample, in the order given.
 
-    `pixels` decodes an image, `frames` samples a video as [(seconds, frame)], at least one a second.
+    `pixels` decodes an image, `frames` samples a video as [(seconds, frame)], at least one a second; `seen`
+    is shown each view (medium, number, picture) of each medium once.
     Raises what they raise (MediaError), and ValueError for a sample that is not held out.
     """
     hashes: dict[str, tuple[str, ...]] = {}
@@ -109,18 +126,22 @@ def whitelist(samples: Iterable[Sample], pixels: Pixels, frames: Frames) -> Iter
             )
         for media in sample.media:
             if media.sha256 not in hashes:
-                hashes[media.sha256] = tuple(phash(view) for view in views(media, pixels, frames))
+                shown = views(media, pixels, frames)
+                if seen is not None:
+                    for number, picture in enumerate(shown):
+                        seen(media, number, picture)
+                hashes[media.sha256] = tuple(phash(view) for view in shown)
         said = answer_text(sample)
         digests = tuple(media.sha256 for media in sample.media)
-        seen = tuple(digits for digest in digests for digits in hashes[digest])
+        hashed = tuple(digits for digest in digests for digits in hashes[digest])
         keys = (text_key(sample.question), text_key(said))
         yield WhitelistEntry(
-            id=record_id("evaluation_whitelist", VERSION, {}, [sample.id], [digests, seen, *keys]),
+            id=record_id("evaluation_whitelist", VERSION, {}, [sample.id], [digests, hashed, *keys]),
             parents=(sample.id,),
             benchmark=sample.origin.source,
             record=sample.origin.record,
             media_sha256=digests,
-            phash=seen,
+            phash=hashed,
             question_key=keys[0],
             question=sample.question,
             answer_key=keys[1],

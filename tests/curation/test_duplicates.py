@@ -11,9 +11,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pixelis_pipeline.curation.duplicates import deduplicate
+from pixelis_pipeline.curation.duplicates import Deduplication, deduplicate
 from pixelis_pipeline.curation.twins import Judge, words_similarity
-from pixelis_pipeline.records import Accepted, Outcome, Rejected, Trajectory
+from pixelis_pipeline.records import Accepted, Rejected, Trajectory
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.world.language import passage
 from pixelis_pipeline.world.page import render_page
@@ -23,12 +23,12 @@ PAGES = 15
 PRINTS = 60
 
 
-def rejected(outcomes: list[Outcome[Trajectory]]) -> dict[str, Rejected]:
-    return {o.of: o for o in outcomes if isinstance(o, Rejected)}
+def rejected(found: Deduplication) -> dict[str, Rejected]:
+    return {o.of: o for o in found.outcomes if isinstance(o, Rejected)}
 
 
-def kept(outcomes: list[Outcome[Trajectory]]) -> list[Trajectory]:
-    return [record for o in outcomes if isinstance(o, Accepted) for record in o.records]
+def kept(found: Deduplication) -> list[Trajectory]:
+    return [record for o in found.outcomes if isinstance(o, Accepted) for record in o.records]
 
 
 def test_planted_copies_are_found_and_the_rest_is_kept(gallery: Any, settings: CurationSettings) -> None:
@@ -141,7 +141,7 @@ def test_video_needs_most_of_its_views(gallery: Any, settings: CurationSettings)
     }
     outcomes = deduplicate(found.values(), settings, gallery.pixels, gallery.frames)
     removed = rejected(outcomes)
-    assert {name for name, f in found.items() if f.id in removed} == {"copy", "four in five"}
+    assert {name for name, f in found.items() if f.id in removed} == {"copy", "four in five", "shifted"}
     assert {reason.rule for reason in removed.values()} == {"near-duplicate video"}
 
 
@@ -179,7 +179,7 @@ def test_every_input_leaves_once_in_one_order(gallery: Any, settings: CurationSe
         for k, (p, q, b) in enumerate(drawn)
     ]
     outcomes = deduplicate(found, settings, gallery.pixels, gallery.frames)
-    assert sorted(o.of for o in outcomes) == sorted(f.id for f in found)
+    assert sorted(o.of for o in outcomes.outcomes) == sorted(f.id for f in found)
     shuffled = data.draw(st.permutations(found))
     assert deduplicate(shuffled, settings, gallery.pixels, gallery.frames) == outcomes
     survivors = {t.id for t in kept(outcomes)}
