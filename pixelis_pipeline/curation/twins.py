@@ -88,7 +88,7 @@ def cuts(left: Vectors, right: Vectors, settings: CurationSettings) -> dict[tupl
     cosine reaches `descriptor_cosine`. Images only: rows of single views."""
     found: dict[tuple[str, str], Cut] = {}
     images = [v.where(v.view == 0) for v in (left, right)]
-    for swapped in (False, True):
+    for swapped in (False,) if left is right else (False, True):
         parts, wholes = (images[1].wholes(), images[0]) if swapped else (images[0].wholes(), images[1])
         rows = cosine.between(parts.matrix, wholes.matrix, settings.descriptor_cosine)
         for i, j, value in zip(*(column.tolist() for column in rows), strict=True):

@@ -29,6 +29,7 @@ _EXTENSIONS: dict[str, tuple[Kind, frozenset[str]]] = {
     "matroska": ("video", frozenset({".mkv", ".webm"})),
     "avi": ("video", frozenset({".avi"})),
 }
+MEDIA_SUFFIXES = frozenset().union(*(suffixes for _, suffixes in _EXTENSIONS.values()))
 _VIDEO_SUFFIXES = frozenset().union(*(s for kind, s in _EXTENSIONS.values() if kind == "video"))
 
 

@@ -1,0 +1,189 @@
+"""`pixelis dedup`: near-duplicates in a folder of anyone's images and videos, with a page of groups."""
+
+import argparse
+import base64
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment
+
+from assets import console
+from assets.stage import Project, StageError
+from pixelis_pipeline.ledger.files import replace
+from pixelis_pipeline.records import Accepted, Failed, Rejected
+
+if TYPE_CHECKING:
+    from pixelis_pipeline.curation.folder import Group, Seen
+
+EXAMPLES = """
+examples:
+  pixelis dedup photos                                 what is there twice, and the page dedup.html
+  pixelis dedup training --against benchmark           which training files stand in a benchmark
+  pixelis dedup photos --json found.json --out p.html
+
+What is found: copies re-encoded, rescaled, recoloured, brightened, blurred; cuts down to 80 % of a side;
+films re-encoded, at another rate, or trimmed. What is not: flipped or turned copies, collages, a watermark
+over more than a few per cent of the picture (docs/LEAKAGE.md has the shares). Nothing is moved or deleted.
+
+The file to keep is the first of its group by path. A run that was stopped goes on: what was seen is
+remembered under data/.work/dedup until a file changes.
+Exit status: 0; 1 where --against found something, or a file could not be read for now.
+"""
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Duplicates in {{ folder }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
+section { border-top: 1px solid #ccc; padding: 1rem 0; } .row { display: flex; flex-wrap: wrap; gap: 1rem; }
+figure { margin: 0; width: 12.5rem; } img { max-width: 100%; border: 1px solid #ddd; }
+figcaption { font-size: .8rem; overflow-wrap: anywhere; } .keep { font-weight: 600; color: #14683a; }
+table { border-collapse: collapse; font-size: .85rem; }
+td, th { padding: .1rem .8rem .1rem 0; text-align: left; }
+@media (prefers-color-scheme: dark) {
+  body { background: #16181b; color: #ddd; } .keep { color: #6fd69b; } }
+</style>
+<h1>Duplicates in {{ folder }}</h1>
+<p>{{ seen }} files compared{% if against %} with those of {{ against }}{% endif %};
+{{ groups|length }} groups; {{ spare }} files could go. {{ refused|length }} files could not be read.</p>
+{% for group in groups %}<section><h2>Group {{ loop.index }}</h2><div class="row">
+{% for file in group.files %}<figure>{% if file.picture %}<img alt="" src="{{ file.picture }}">{% endif %}
+<figcaption><span{% if loop.first %} class="keep"{% endif %}>{{ file.path }}</span><br>
+{{ file.size }}{% if loop.first %}, keep{% endif %}</figcaption></figure>{% endfor %}</div>
+<table><tr><th>one<th>other<th>evidence<th>value<th>threshold</tr>
+{% for link in group.links %}<tr><td>{{ link.first }}<td>{{ link.second }}<td>{{ link.signal }}
+<td>{{ "%.3g"|format(link.measured) }}<td>{{ "%.3g"|format(link.threshold) }}</tr>
+{% endfor %}</table></section>
+{% endfor %}
+{% if refused %}<h2>Not read</h2><table><tr><th>file<th>reason</tr>
+{% for path, why in refused %}<tr><td>{{ path }}<td>{{ why }}</tr>{% endfor %}</table>{% endif %}
+</html>
+"""
+
+
+def declare(commands: Any) -> None:
+    """Add `dedup` to the subcommands of an argument parser."""
+    dedup = commands.add_parser(
+        "dedup",
+        help="near-duplicates in any folder of images and videos",
+        description="Find what is there twice in a folder, or stands in another one, and say on what "
+        "evidence. Needs no project: any folder will do.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    dedup.add_argument("folder", type=Path)
+    dedup.add_argument("--against", type=Path, metavar="FOLDER", help="only what stands in this folder too")
+    dedup.add_argument("--out", type=Path, default=Path("dedup.html"), help="the page (default dedup.html)")
+    dedup.add_argument("--json", type=Path, metavar="FILE", help="the groups for programs")
+    dedup.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
+
+
+def show(project: Project, given: argparse.Namespace) -> int:
+    """Run the command."""
+    from pixelis_pipeline.curation import folder
+    from pixelis_pipeline.engine.journal import journal
+
+    try:
+        theirs = folder.files(given.against.resolve()) if given.against else []
+        ours = [path for path in folder.files(given.folder.resolve()) if path not in set(theirs)]
+    except NotADirectoryError as error:
+        raise StageError(str(error)) from error
+    if not ours:
+        raise StageError(f"{given.folder} holds no image or video")
+    for place in filter(None, (given.out, given.json)):
+        if not place.absolute().parent.is_dir():
+            raise StageError(f"{place.parent} is no folder to write {place.name} to")
+    limits = project.settings.media
+    name = hashlib.sha256(f"{given.folder.resolve()}|{given.against}".encode()).hexdigest()[:16]
+    log = project.scratch("dedup", name) / "journal.jsonl"
+    seen: list[Seen] = []
+    refused: list[tuple[str, str]] = []
+    failed = 0
+    paths = [*theirs, *ours]
+    with journal(log, folder.Seen) as held, console.progress("looking", len(paths)) as advance:
+        for outcome in folder.look_at_all(paths, limits, held, given.workers):
+            advance(1)
+            match outcome:
+                case Accepted(records=records):
+                    seen += records
+                case Rejected(of=of, detail=detail):
+                    refused.append((of, detail))
+                case Failed(of=of, error=why):
+                    refused.append((of, why))
+                    failed += 1
+    found = folder.groups(seen, project.settings.curation, limits, frozenset(map(str, theirs)))
+    _write(project, given, seen, found, refused)
+    _say(given, seen, found, refused)
+    return int(bool(failed or (given.against and found)))
+
+
+def _say(
+    given: argparse.Namespace, seen: "list[Seen]", found: "list[Group]", refused: list[tuple[str, str]]
+) -> None:
+    signals = Counter(link.signal for group in found for link in group.links)
+    spare = sum(len(group.files) - 1 for group in found)
+    for group in found[:20]:
+        console.say(f"{group.files[0].id}")
+        for link in group.links:
+            console.say(f"  {link.second}  is one with {link.first}: {link.signal} {link.measured:.3g}")
+    if len(found) > 20:
+        console.say(f"... and {len(found) - 20} more groups")
+    for path, why in refused[:20]:
+        console.error(f"not read: {path}: {why}")
+    told = ", ".join(f"{count} by {signal}" for signal, count in signals.most_common())
+    console.say(
+        f"{len(seen)} files compared, {len(found)} groups, {spare} files could go"
+        f"{f' ({told})' if told else ''}; {len(refused)} could not be read. Page: {given.out}"
+    )
+
+
+def _write(
+    project: Project,
+    given: argparse.Namespace,
+    seen: "list[Seen]",
+    found: "list[Group]",
+    refused: list[tuple[str, str]],
+) -> None:
+    page = Environment(autoescape=True).from_string(PAGE)
+    shown = [
+        {"files": [_shown(project, each) for each in group.files], "links": group.links} for group in found
+    ]
+    html = page.render(
+        folder=given.folder,
+        against=given.against,
+        seen=len(seen),
+        groups=shown,
+        spare=sum(len(group.files) - 1 for group in found),
+        refused=refused,
+    )
+    replace(given.out, html.encode("utf-8", "replace"))
+    if given.json:
+        rows = [
+            {
+                "keep": group.files[0].id,
+                "files": [each.id for each in group.files],
+                "links": [asdict(link) for link in group.links],
+            }
+            for group in found
+        ]
+        told = {"compared": len(seen), "groups": rows, "not read": dict(refused)}
+        replace(given.json, json.dumps(told, indent=1).encode() + b"\n")
+
+
+def _shown(project: Project, each: "Seen") -> dict[str, str]:
+    from pixelis_pipeline.curation.folder import thumbnail
+    from pixelis_pipeline.media.errors import MediaError
+
+    media = each.fingerprint.media
+    try:
+        picture = base64.b64encode(thumbnail(each, project.settings.media)).decode()
+    except (MediaError, OSError):
+        picture = ""
+    size = f"{media.width} x {media.height}, {each.bytes / 1024:,.0f} KB"
+    return {
+        "path": each.id,
+        "size": size if media.kind == "image" else f"{media.frames} s of film, {each.bytes / 1024:,.0f} KB",
+        "picture": f"data:image/webp;base64,{picture}" if picture else "",
+    }
