@@ -5,18 +5,31 @@ The heuristic is the mean of four parts, each 0 (easy) to 1 (hard):
   tools     how many different actions it takes, of the six there are;
   smallness 1 - side of the smallest box an action names, as a share of the picture's side;
   haze      1 - visual fidelity of the replayed steps (how sharply the tools see what the trace needs).
+
+Thirds are of the pool as it is: when a batch is added, traces near a third's edge may change their level.
 """
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from statistics import fmean
+from typing import Any
 
+import numpy as np
+
+from pixelis_pipeline.curation.sampling import own_weight
 from pixelis_pipeline.curation.scores import visual
-from pixelis_pipeline.records import Accepted, Failed, Outcome, Trajectory, record_id
+from pixelis_pipeline.records import Accepted, Outcome, Prediction, Question, Trajectory, record_id
 from pixelis_pipeline.settings import CurationSettings
+from pixelis_pipeline.synthesis.hardness import predictor
 from pixelis_pipeline.tools.contract import ARGUMENTS, WIRE
 
-STAGE, VERSION = "curriculum", 1
+STAGE, VERSION = "curriculum", 2
 LEVELS = ("simple", "medium", "hard")
+Array = np.ndarray[Any, Any]
+ID = 64  # bytes of an id
+Predicted = Callable[[Question], float]
 
 
 class PredictorError(ValueError):
@@ -32,40 +45,62 @@ def heuristic_difficulty(trajectory: Trajectory, settings: CurationSettings) -> 
     return (steps + tools + _smallness(trajectory) + 1.0 - visual(trajectory)) / 4
 
 
-def curriculum(
-    trajectories: Sequence[Trajectory],
-    settings: CurationSettings,
-    predicted: Mapping[str, float] | None = None,
-) -> list[Outcome[Trajectory]]:
-    """Tag each trajectory simple, medium or hard by tertiles over the pool, in the order given.
+def predicted_error(predictions: Iterable[Prediction]) -> Predicted:
+    """The error (0-1) that a policy's predictions lead to expect of a question: 1 - its mean correctness on
+    that very question, over seeds; on one it was never asked, its smoothed error rate on questions like it
+    (`synthesis.hardness`: same task, choices and extent, then the task, then all). ValueError for none."""
+    held = list(predictions)
+    alike = predictor(held)
+    asked: dict[str, list[bool]] = defaultdict(list)
+    for each in held:
+        asked[each.question.id].append(each.correct)
+    own = {question: 1.0 - fmean(correct) for question, correct in asked.items()}
+    return lambda question: own[question.id] if question.id in own else alike(question)
 
-    `predicted` maps trajectory ids to the error that the pinned `settings.predictor` expects; a trajectory
-    it leaves out is `Failed` and tried again with the next scores. Ties are broken by id. Raises
-    PredictorError where a predictor is named without scores, or scores come without a name.
-    """
+
+def levels(
+    trajectories: Iterable[Trajectory], settings: CurationSettings, predicted: Predicted | None = None
+) -> Array:
+    """int8 [n]: the third of the pool, 0 to 2, that each trajectory falls in by its difficulty. Where the
+    predictor sees no difference the heuristic decides, then the id. Keeps 84 bytes a trajectory. Raises
+    PredictorError where `settings.predictor` names one and none is given, or the other way round."""
     if (settings.predictor != "none") != (predicted is not None):
         raise PredictorError(
             f"curation.predictor is {settings.predictor!r} but its scores were "
             f"{'not ' if predicted is None else ''}given: run the predictor of that version over the scored "
             'trajectories, or set curation.predictor = "none" to use the heuristic'
         )
-    by = "heuristic" if predicted is None else settings.predictor
-    difficulty = (
-        {t.id: heuristic_difficulty(t, settings) for t in trajectories} if predicted is None else predicted
-    )
-    known = sorted({t.id for t in trajectories if t.id in difficulty}, key=lambda i: (difficulty[i], i))
-    rank = {identity: place for place, identity in enumerate(known)}
-    outcomes: list[Outcome[Trajectory]] = []
+    ids, easy, error = bytearray(), array("d"), array("d")
     for t in trajectories:
-        if t.id not in rank:
-            outcomes.append(Failed(t.id, STAGE, f"predictor {by} gave no error for this trajectory"))
-            continue
-        level = LEVELS[rank[t.id] * len(LEVELS) // len(known)]
-        scores = {**t.scores, "difficulty": difficulty[t.id]}
-        identity = record_id(STAGE, VERSION, {"by": by}, [t.id], [level, scores["difficulty"]])
+        ids += t.id.encode().ljust(ID)
+        easy.append(heuristic_difficulty(t, settings))
+        error.append(predicted(t.question) if predicted else 0.0)
+    keys = (np.frombuffer(ids, f"S{ID}"), np.frombuffer(easy), np.frombuffer(error))
+    found = np.empty(len(easy), np.int8)
+    found[np.lexsort(keys)] = np.arange(len(easy)) * len(LEVELS) // max(len(easy), 1)
+    return found
+
+
+def curriculum(
+    trajectories: Iterable[Trajectory],
+    found: Array,
+    settings: CurationSettings,
+    predicted: Predicted | None = None,
+) -> Iterator[Outcome[Trajectory]]:
+    """Tag each trajectory with the level that `levels` found for it, in the same order. `scores` gains its
+    difficulty and its `weight` in training (see `sampling`). ValueError where there are not as many levels
+    as trajectories, or a recipe's weight is not above 0."""
+    by = "heuristic" if predicted is None else settings.predictor
+    parameters = {"by": by, "hard_negative": settings.hard_negative}
+    for t, place in zip(trajectories, found.tolist(), strict=True):
+        level = LEVELS[place]
+        error = None if predicted is None else predicted(t.question)
+        difficulty = heuristic_difficulty(t, settings) if error is None else error
+        weight = own_weight(t, error, settings)
+        identity = record_id(STAGE, VERSION, parameters, [t.id], [level, difficulty, weight])
+        scores = {**t.scores, "difficulty": difficulty, "weight": weight}
         kept = replace(t, id=identity, parents=(t.id,), scores=scores, difficulty=level, difficulty_by=by)
-        outcomes.append(Accepted(t.id, (kept,)))
-    return outcomes
+        yield Accepted(t.id, (kept,))
 
 
 def _smallness(trajectory: Trajectory) -> float:

@@ -42,7 +42,9 @@ def weights(trajectories: Iterable[Trajectory], phase: Phase, settings: Curation
     found = []
     for trace in trajectories:
         if "weight" not in trace.scores or trace.difficulty not in share:
-            raise ValueError(f"trajectory {trace.id} has no weight yet: it has not been through the curriculum")
+            raise ValueError(
+                f"trajectory {trace.id} has no weight yet: it has not been through the curriculum"
+            )
         found.append(trace.scores["weight"] * (1.0 if phase == "warm-up" else share[trace.difficulty]))
     made = np.array(found, dtype=np.float64)
     if not made.sum() > 0:
@@ -65,9 +67,10 @@ class Sampler:
     def once(self, epoch: int) -> Array:
         """Every index of positive weight once, int64, heavy ones early: any first k are a weighted sample
         without replacement. Keys log(u) / w, the largest first (Efraimidis and Spirakis 2006)."""
-        with np.errstate(divide="ignore"):
-            keys = np.log1p(-self._random(epoch).random(len(self.weights))) / self.weights
-        return np.argsort(-keys, kind="stable")[: int((self.weights > 0).sum())]
+        drawable = np.flatnonzero(self.weights)
+        with np.errstate(over="ignore"):  # -inf of a weight next to nothing: it comes last
+            keys = np.log1p(-self._random(epoch).random(len(drawable))) / self.weights[drawable]
+        return np.asarray(drawable[np.argsort(-keys, kind="stable")])
 
     def draws(self, count: int, epoch: int) -> Array:
         """`count` indices with replacement, int64, in random order. Systematic sampling: an index comes

@@ -1,26 +1,38 @@
 """The trajectory score: S = w_L z(logic) + w_S z(structure) + w_V z(visual), z per task family.
 
-The statistics are fitted once on the positives of the dev split, frozen and stored, so that a score keeps
-its meaning when data is added. What is kept reaches the 10th percentile of those positives; a score equal
-to it is kept, because in a clean pool most components are constant and most scores are equal.
+Statistics are frozen: they are fitted on a tenth of the positives of the earliest batches that hold enough
+of them, so that a batch that comes later changes no score that stands. A task that only later batches hold is
+measured against all tasks. While all batches together hold too few, the statistics are drafts, fitted on
+all there is, and the next batch changes them.
+
+That tenth is drawn by a hash of the duplicate group. It is not the dev split, which is balanced over what
+the score lets pass and so cannot be known before it. What is kept reaches the 10th percentile of those
+positives; a score equal to it is kept, because in a clean pool most components are constant and most
+scores are equal.
 """
 
-from collections.abc import Sequence
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from sys import intern
 
 import numpy as np
 
-from pixelis_pipeline.curation.splits import drawn
+from pixelis_pipeline.curation.splits import uniform
 from pixelis_pipeline.records import Accepted, Outcome, Rejected, Trajectory, canonical, record_id
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.verify.answers import right
 from pixelis_pipeline.verify.decisive import decisive
 
 STAGE, VERSION = "scored_trajectories", 2
+RULE = "score below the dev percentile"
 COMPONENTS = ("logic", "structure", "visual")
 FAMILY = 5  # a task with fewer positives borrows the statistics of all tasks
-# Fewer positives of a task in dev than this say little of its spread (of 5, the deviation is off by a third
-# as a rule), and a z of a spread that is too small throws whole tasks away: then all its positives count.
+# Fewer positives of a task in the draw than this say little of its spread (of 5, the deviation is off by a
+# third as a rule), and a z of a spread that is too small throws whole tasks away: then all its positives
+# count. As many freeze the statistics.
 ENOUGH = 20
 ROUNDING = 9  # decimals of a stored score: beyond them equal traces differ by the order of summing
 
@@ -42,11 +54,14 @@ class FamilyStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ScoreStatistics:
-    """What scores are measured against. `fitted_on` is "dev", or "pool" where dev holds no positive."""
+    """What scores are measured against. `fitted_on` is "draw", or "pool" where the draw holds no positive;
+    `batches` are those it was fitted on, `frozen` whether they held enough, for good."""
 
     families: tuple[FamilyStatistics, ...]
     threshold: float
     fitted_on: str
+    batches: tuple[str, ...] = ()
+    frozen: bool = False
 
 
 def logic(trajectory: Trajectory) -> float:
@@ -99,30 +114,64 @@ def visual(trajectory: Trajectory) -> float:
     return float(np.clip(values, 0.0, 1.0).mean()) if values else float(bool(measured))
 
 
-def fit(pool: Sequence[Trajectory], settings: CurationSettings) -> ScoreStatistics:
-    """Fit on the positives whose group falls in dev; on all positives where dev holds none (a pool of a
-    dozen items), and on all of a task where dev holds fewer than ENOUGH of it. ScoreError for a pool
-    without positives."""
-    positives = [t for t in pool if t.kind == "positive"]
-    dev = [t for t in positives if drawn(t.group, settings) == "dev"]
-    fitted = dev or positives
-    if not fitted:
+def reference(trajectory: Trajectory, settings: CurationSettings) -> bool:
+    """Whether a positive is one of the tenth (`dev_share`) that statistics are fitted on."""
+    return uniform(trajectory.group, settings) < settings.dev_share
+
+
+def fit(pool: Iterable[Trajectory], settings: CurationSettings) -> ScoreStatistics:
+    """Fit on the earliest batches of `pool`, as many as it takes for ENOUGH reference positives: on these;
+    on all positives of those batches where none is drawn (a pool of a dozen items), and on all of a task
+    where fewer than ENOUGH of it are. Keeps 40 bytes a positive. ScoreError for a pool without one."""
+    tasks: list[str] = []
+    batches: list[str] = []
+    drawn: list[bool] = []
+    flat = array("d")
+    count = 0
+    for t in pool:
+        count += 1
+        if t.kind == "positive":
+            tasks.append(intern(t.question.task))
+            batches.append(intern(t.batch))
+            drawn.append(reference(t, settings))
+            flat.extend(components(t, settings))
+    if not tasks:
         raise ScoreError(
-            f"none of {len(pool)} trajectories is a positive: nothing to fit the score on. Look at the "
+            f"none of {count} trajectories is a positive: nothing to fit the score on. Look at the "
             "rejections of replayed_trajectories: they say why no trace was proven right"
         )
-    families = [_family("", np.array([components(t, settings) for t in fitted]))]
-    for task in sorted({t.question.task for t in positives}):
-        mine = [t for t in fitted if t.question.task == task]
-        if len(mine) < ENOUGH:
-            mine = [t for t in positives if t.question.task == task]
-        if len(mine) >= FAMILY:
-            families.append(_family(task, np.array([components(t, settings) for t in mine])))
-    draft = ScoreStatistics(tuple(families), -np.inf, "dev" if dev else "pool")
+    base, frozen = _earliest(batches, drawn)
+    standing = np.isin(batches, base)
+    values = np.frombuffer(flat).reshape(-1, len(COMPONENTS))[standing]
+    task, chosen = np.array(tasks)[standing], np.array(drawn)[standing]
+    origin = "draw" if chosen.any() else "pool"
+    if origin == "pool":
+        chosen[:] = True
+    families = [_family("", values[chosen])]
+    for name in sorted(set(task.tolist())):
+        mine = (task == name) & chosen
+        if mine.sum() < ENOUGH:
+            mine = task == name
+        if mine.sum() >= FAMILY:
+            families.append(_family(name, values[mine]))
+    draft = ScoreStatistics(tuple(families), -np.inf, origin, base, frozen)
     # "lower" takes a score that occurs: between two of them lies a value nothing can equal.
-    scores = [total(t, draft, settings) for t in fitted]
+    scores = [
+        _weighed(draft, str(name), found, settings)
+        for name, found in zip(task[chosen], values[chosen], strict=True)
+    ]
     threshold = float(np.percentile(scores, settings.accept_percentile, method="lower"))
     return replace(draft, threshold=threshold)
+
+
+def _earliest(batches: list[str], drawn: list[bool]) -> tuple[tuple[str, ...], bool]:
+    """The first batches that together hold ENOUGH drawn positives, and whether there are so many at all."""
+    held = Counter(batch for batch, one in zip(batches, drawn, strict=True) if one)
+    ordered = sorted(set(batches))
+    for n, total in enumerate(accumulate(held[batch] for batch in ordered), start=1):
+        if total >= ENOUGH:
+            return tuple(ordered[:n]), True
+    return tuple(ordered), False
 
 
 def components(trajectory: Trajectory, settings: CurationSettings) -> tuple[float, float, float]:
@@ -132,34 +181,35 @@ def components(trajectory: Trajectory, settings: CurationSettings) -> tuple[floa
 
 def total(trajectory: Trajectory, statistics: ScoreStatistics, settings: CurationSettings) -> float:
     """S of one trajectory against frozen statistics."""
-    by_task = {family.task: family for family in statistics.families}
-    family = by_task.get(trajectory.question.task, by_task[""])
-    weights = (settings.weight_logic, settings.weight_structure, settings.weight_visual)
-    deviations = np.maximum(family.deviation, settings.deviation_floor)
-    z = (np.array(components(trajectory, settings)) - family.mean) / deviations
-    return round(float(np.dot(weights, z)), ROUNDING)
+    return _weighed(statistics, trajectory.question.task, components(trajectory, settings), settings)
 
 
 def score(
-    trajectories: Sequence[Trajectory], statistics: ScoreStatistics, settings: CurationSettings
-) -> list[Outcome[Trajectory]]:
-    """One outcome per trajectory, in the order given. Rule "score below the dev percentile": `measured` is
-    S and `threshold` the frozen percentile; accepted records carry the components and S in `scores`."""
+    trajectories: Iterable[Trajectory], statistics: ScoreStatistics, settings: CurationSettings
+) -> Iterator[Outcome[Trajectory]]:
+    """One outcome per trajectory, in the order given. Rule RULE: `measured` is S and `threshold` the
+    frozen percentile; accepted records carry the components and S in `scores`."""
     parameters = settings.model_dump(include={"weight_logic", "weight_structure", "weight_visual"})
-    outcomes: list[Outcome[Trajectory]] = []
     for t in trajectories:
-        found = total(t, statistics, settings)
+        parts = components(t, settings)
+        found = _weighed(statistics, t.question.task, parts, settings)
         if found < statistics.threshold:
-            rule = "score below the dev percentile"
-            parts = ", ".join(
-                f"{name} {value:.3f}" for name, value in zip(COMPONENTS, components(t, settings), strict=True)
-            )
-            outcomes.append(Rejected(t.id, STAGE, rule, found, statistics.threshold, detail=parts))
+            told = ", ".join(f"{name} {part:.3f}" for name, part in zip(COMPONENTS, parts, strict=True))
+            yield Rejected(t.id, STAGE, RULE, found, statistics.threshold, detail=told)
             continue
-        scores = {**t.scores, **dict(zip(COMPONENTS, components(t, settings), strict=True)), "score": found}
+        scores = {**t.scores, **dict(zip(COMPONENTS, parts, strict=True)), "score": found}
         identity = record_id(STAGE, VERSION, parameters, [t.id], scores)
-        outcomes.append(Accepted(t.id, (replace(t, id=identity, parents=(t.id,), scores=scores),)))
-    return outcomes
+        yield Accepted(t.id, (replace(t, id=identity, parents=(t.id,), scores=scores),))
+
+
+def _weighed(
+    statistics: ScoreStatistics, task: str, values: Sequence[float], settings: CurationSettings
+) -> float:
+    """S of the three components of a trace of this task."""
+    family = next((f for f in statistics.families if f.task == task), statistics.families[0])
+    weights = (settings.weight_logic, settings.weight_structure, settings.weight_visual)
+    deviations = np.maximum(family.deviation, settings.deviation_floor)
+    return round(float(np.dot(weights, (np.array(values) - family.mean) / deviations)), ROUNDING)
 
 
 def _family(task: str, values: np.ndarray) -> FamilyStatistics:

@@ -8,17 +8,18 @@ import pytest
 
 from pixelis_pipeline.columns import from_table, to_table
 from pixelis_pipeline.curation.scores import (
+    ENOUGH,
     FAMILY,
     ScoreError,
     ScoreStatistics,
     fit,
     logic,
+    reference,
     score,
     structure,
     total,
     visual,
 )
-from pixelis_pipeline.curation.splits import drawn
 from pixelis_pipeline.records import Accepted, Media, Rejected
 from pixelis_pipeline.settings import CurationSettings
 
@@ -73,11 +74,11 @@ def test_visual_is_how_far_above_the_threshold(gallery: Any) -> None:
     assert seen(gallery.step(measured=1.0), gallery.step(measured=0.1, flawed=True)) == 1.0
 
 
-def test_statistics_come_from_dev_positives_alone(gallery: Any, settings: CurationSettings) -> None:
+def test_statistics_come_from_drawn_positives_alone(gallery: Any, settings: CurationSettings) -> None:
     made = pool(gallery, np.linspace(0.6, 1.0, 300).tolist())
-    dev = [t for t in made if drawn(t.group, settings) == "dev"]
+    dev = [t for t in made if reference(t, settings)]
     statistics = fit(made, settings)
-    assert statistics.fitted_on == "dev"
+    assert statistics.fitted_on == "draw"
     assert statistics.families[0].count == len(dev)
     assert statistics == fit(dev, settings)
     assert statistics == fit([*made, *pool(gallery, [0.5] * 9, kind="process-negative")], settings)
@@ -89,7 +90,7 @@ def test_statistics_come_from_dev_positives_alone(gallery: Any, settings: Curati
 def test_accepts_from_the_percentile_up(gallery: Any, settings: CurationSettings) -> None:
     made = pool(gallery, np.linspace(0.5, 1.0, 400).tolist())
     statistics = fit(made, settings)
-    outcomes = score(made, statistics, settings)
+    outcomes = list(score(made, statistics, settings))
     removed = [o for o in outcomes if isinstance(o, Rejected)]
     assert len(outcomes) == len(made)
     assert 0.03 < len(removed) / len(made) < 0.2
@@ -116,7 +117,31 @@ def test_a_small_family_borrows_from_all(gallery: Any, settings: CurationSetting
 
 
 def test_no_dev_and_no_positive(gallery: Any, settings: CurationSettings) -> None:
-    train = [t for t in pool(gallery, [0.9] * 30) if drawn(t.group, settings) == "train"]
+    train = [t for t in pool(gallery, [0.9] * 30) if not reference(t, settings)]
     assert fit(train[:3], settings).fitted_on == "pool"
     with pytest.raises(ScoreError, match=r"none of 2 .* rejections of replayed_trajectories"):
         fit(pool(gallery, [0.9, 0.8], kind="process-negative"), settings)
+
+
+def test_what_is_frozen_is_changed_by_no_later_batch(gallery: Any, settings: CurationSettings) -> None:
+    """Nor by a task that is new, nor by where in the pool the earlier batches stand."""
+    first = pool(gallery, np.linspace(0.6, 1.0, 400).tolist(), batch="000")
+    later = pool(gallery, np.linspace(0.5, 0.7, 400).tolist(), batch="001", task="read")
+    statistics = fit(first, settings)
+    assert statistics.frozen and statistics.batches == ("000",)
+    assert fit([*later, *first], settings) == statistics
+    scored = list(score([*first, *later], statistics, settings))
+    assert scored[: len(first)] == list(score(first, statistics, settings))
+
+
+def test_too_few_positives_are_a_draft_that_the_next_batch_completes(
+    gallery: Any, settings: CurationSettings
+) -> None:
+    made = pool(gallery, np.linspace(0.6, 1.0, 400).tolist())
+    drawn = [t for t in made if reference(t, settings)]
+    few = [replace(t, batch="000") for t in drawn[: ENOUGH - 1]]
+    more = [replace(t, batch="001") for t in drawn[ENOUGH - 1 :]]
+    draft = fit(few, settings)
+    assert not draft.frozen and draft.batches == ("000",)
+    both = fit([*few, *more], settings)
+    assert both.frozen and both.batches == ("000", "001") and both.threshold != draft.threshold
