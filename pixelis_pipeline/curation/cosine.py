@@ -1,13 +1,14 @@
 """All pairs of vectors whose cosine reaches a threshold, exactly.
 
-1. Unit vectors are turned onto the principal axes of a sample; the first k coordinates stay and one more holds
-   the norm of the rest. By Cauchy-Schwarz x.y <= x1.y1 + |x2| |y2|, which is the product of these k + 1
+1. Unit vectors are turned onto the principal axes of a sample; the first k coordinates stay and one more
+   holds the norm of the rest. By Cauchy-Schwarz x.y <= x1.y1 + |x2| |y2|, which is the product of these k + 1
    columns: where it stays below the threshold, so does the cosine. k is what a sample says is cheapest; where
    nothing is gained (vectors without a spectrum at low thresholds), the product is taken at full width.
 2. Pairs that pass are computed in float64 from the vectors as given, and these cosines decide.
 
-The k + 1 columns are unit vectors of float32 themselves, so a product is off by at most (k + 2) 2^-24 (Higham,
-Accuracy and Stability of Numerical Algorithms, 3.1; first order); the bound gives way by four times that.
+The k + 1 columns are unit vectors of float32 themselves, so a product is off by at most (k + 2) 2^-24
+(Higham, Accuracy and Stability of Numerical Algorithms, 3.1; first order); the bound gives way by four times
+that.
 """
 
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ def within(vectors: Vectors, threshold: float) -> Pairs:
 
 
 def between(left: Vectors, right: Vectors, threshold: float) -> Pairs:
-    """Every pair (i in `left` [n, d], j in `right` [m, d]) with cosine >= `threshold`; as `within` otherwise."""
+    """Every pair (i in `left` [n, d], j in `right` [m, d]) with cosine >= `threshold`; else as `within`."""
     if left.ndim == right.ndim == 2 and left.shape[1] != right.shape[1]:
         raise ValueError(f"vectors of {left.shape[1]} and of {right.shape[1]} numbers have no cosine")
     norms = [_norms(vectors, threshold) for vectors in (left, right)]

@@ -49,8 +49,9 @@ class Exact:
 
 
 class Faiss:
-    """An inner-product index of faiss over the unit vectors, on the CPU or on the first GPU. ModuleNotFoundError
-    that names the extra where faiss is absent, RuntimeError where it has no GPU, ValueError as `Exact`."""
+    """An inner-product index of faiss over the unit vectors, on the CPU or on the first GPU.
+    ModuleNotFoundError that names the extra where faiss is absent, RuntimeError where it has no GPU,
+    ValueError as `Exact`."""
 
     def __init__(self, vectors: Vectors, gpu: bool = False) -> None:
         extra = "faiss-gpu" if gpu else "faiss"
