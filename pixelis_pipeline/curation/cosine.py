@@ -27,7 +27,7 @@ ROWS, COLUMNS = 1024, 2048  # of a tile of products: 8 MB
 EXACT = 256  # pairs recomputed at once: 2 MB at 512 numbers, which stay in the cache
 SAMPLE = 4096  # rows that choose axes and k, none of them twice
 # In units of one column of one product: reading a product, recomputing a pair by itself. They choose k only.
-SCAN, RECOMPUTE = 40.0, 40_000.0
+SCAN, RECOMPUTE = 40.0, 100_000.0
 
 
 def within(vectors: Vectors, threshold: float) -> Pairs:
@@ -153,6 +153,6 @@ def _passing(
             columns = right[start : start + COLUMNS]
             product = np.matmul(rows, columns.T, out=tile[: len(rows), : len(columns)])
             some = np.flatnonzero(product.max(axis=1) >= least)  # most rows of most tiles have none
-            i, j = np.nonzero(product[some] >= least)
-            if len(i):
+            if len(some):
+                i, j = np.divmod(np.flatnonzero(product[some] >= least), len(columns))
                 yield top + some[i], start + j
