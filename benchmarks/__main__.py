@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import demo, ledger, replay, requests, teacher, tools
+from benchmarks import curation, demo, ledger, replay, requests, teacher, tools
 from benchmarks.measurement import Measurement, show, write
 
 SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
@@ -13,6 +13,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
     "replay": lambda given: replay.suite(),
     "teacher": lambda given: teacher.suite(),
     "requests": lambda given: requests.suite(),
+    "curation": lambda given: curation.suite(),
     "demo": lambda given: demo.suite(given.profile, given.to),
 }
 
