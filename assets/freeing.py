@@ -8,7 +8,8 @@ from pixelis_pipeline.ledger.gc import garbage
 
 def show(project: Project, *, free: bool) -> int:
     """List what may go; free it only where asked to."""
-    pinned = {project.settings.synthesis.predictor}  # settings may name it before any plan has read it
+    settings = project.settings  # they may name a predictor before any stage has read it
+    pinned = {settings.synthesis.predictor, settings.curation.predictor}
     found = free_garbage(project.ledger, pinned) if free else garbage(project.ledger, pinned)
     for folder in found.folders:
         console.say(f"{folder.relative_to(project.root)}")
