@@ -99,6 +99,8 @@ def test_opening_from_several_processes_loses_none(tmp_path: Path):
     names = [f"{n:03d}" for n in range(1, 25)]
     with get_context("fork").Pool(4) as pool:
         opened = pool.starmap(_open, [(tmp_path, name) for name in names])
+        pool.close()  # they end by themselves: the pool's SIGTERM may meet a handler that Dagster has left
+        pool.join()
     assert list(batches.read(tmp_path)) == [n for n, done in zip(names, opened, strict=True) if done]
     assert any(opened)
 
