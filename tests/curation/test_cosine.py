@@ -1,4 +1,4 @@
-"""The join of cosines against float64 brute force, on spectra that the bound prunes and on those it does not."""
+"""The join of cosines against float64 brute force, on spectra that the bound prunes and on others."""
 
 from pathlib import Path
 from unittest import mock
@@ -123,5 +123,5 @@ def test_wrong_input_is_named() -> None:
         within(np.ones((2, 2), np.int64), 0.9)
     with pytest.raises(ValueError, match="of 3 and of 2 numbers"):
         between(vectors, vectors[:, :2], 0.9)
-    with pytest.raises(ValueError, match="-1 to 1, not 1.5"):
+    with pytest.raises(ValueError, match=r"-1 to 1, not 1.5"):
         within(vectors, 1.5)
