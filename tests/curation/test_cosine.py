@@ -52,14 +52,15 @@ def spectrum(count: int, width: int, decay: float, seed: int = 0) -> np.ndarray:
 def test_equals_brute_force(decay: float, threshold: float) -> None:
     vectors = spectrum(3000, 96, decay)
     found = within(vectors, threshold)
-    assert len(found[0]) > 20
+    assert len(found[0]) >= 10
     assert_exact(found, vectors, vectors, threshold, same=True)
 
 
 def test_the_bound_prunes_a_spectrum_and_steps_aside_where_it_would_not() -> None:
-    steep, flat = spectrum(3000, 96, 2), spectrum(3000, 96, 0)
+    flat = np.random.default_rng(0).standard_normal((3000, 256)).astype(np.float32)
+    steep = flat / np.sqrt(np.arange(1, 257, dtype=np.float32))
     axes = cosine._axes([(steep, cosine._norms(steep, 0.95))], 0.95)
-    assert axes is not None and axes.shape[1] <= 32
+    assert axes is not None and axes.shape[1] <= 64
     assert cosine._axes([(flat, cosine._norms(flat, 0.2))], 0.2) is None
 
 
