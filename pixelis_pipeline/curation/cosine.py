@@ -25,7 +25,7 @@ Pairs = tuple[Indices, Indices, NDArray[np.float64]]
 
 ROWS, COLUMNS = 1024, 2048  # of a tile of products: 8 MB
 EXACT = 256  # pairs recomputed at once: 2 MB at 512 numbers, which stay in the cache
-SAMPLE = 4096  # rows that choose axes and k, none of them twice
+SAMPLE = 8192  # rows that choose axes and k, one half and the other
 # In units of one column of one product: reading a product, recomputing a pair by itself. They choose k only.
 SCAN, RECOMPUTE = 40.0, 100_000.0
 
@@ -90,15 +90,14 @@ def _axes(sides: list[tuple[Vectors, NDArray[np.float64]]], threshold: float) ->
     width = sample.shape[1]
     if len(sample) < 2 * ROWS:  # too few to be worth it
         return None
-    axes = np.linalg.eigh(sample.T @ sample)[1][:, ::-1]
-    sample = random.permutation(sample)
-    half = len(sample) // 2  # pairs across the halves: no row with itself
+    # The axes fit the rows they are made from better than others: k is judged by rows they have not seen.
+    seen, left, right = np.split(random.permutation(sample), [len(sample) // 2, len(sample) * 3 // 4])
+    axes = np.linalg.eigh(seen.T @ seen)[1][:, ::-1]
     best, chosen = SCAN + width, None
     for k in (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024):
         if k + 1 >= width:
             break
-        near = _turned(sample, axes[:, :k])
-        passing = np.mean(near[:half] @ near[half:].T >= threshold)
+        passing = np.mean(_turned(left, axes[:, :k]) @ _turned(right, axes[:, :k]).T >= threshold)
         if (cost := SCAN + k + 1 + passing * RECOMPUTE) < best:
             best, chosen = cost, axes[:, :k]
     return chosen
