@@ -4,13 +4,14 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import curation, demo, ledger, replay, requests, teacher, tools
+from benchmarks import curation, demo, joins, ledger, replay, requests, teacher, tools
 from benchmarks.measurement import Measurement, show, write
 
 SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
     "ledger": lambda given: ledger.suite(),
     "tools": lambda given: tools.suite(),
     "replay": lambda given: replay.suite(),
+    "joins": lambda given: joins.suite(),
     "teacher": lambda given: teacher.suite(),
     "requests": lambda given: requests.suite(),
     "curation": lambda given: curation.suite(),
