@@ -1,8 +1,8 @@
 """One join by one method, in whichever environment has it: `python join_runs.py METHOD FILE LIMIT QUERIES`.
 
 FILE holds uint64 [n] or float32 [n, d]. Prints seconds, peak memory in bytes, the number of pairs found and
-their digest: pairs i < j with i < QUERIES. imagededup's own distance goes through strings bit by bit; it is given a faster
-one here, `int.bit_count`.
+their digest: pairs i < j with i < QUERIES. imagededup's own distance goes through strings bit by bit; it is
+given a faster one here, `int.bit_count`.
 """
 
 import hashlib
@@ -80,7 +80,8 @@ def imagededup(name: str) -> Callable[[Any, float, int], Found]:
             for k in range(queries)
             for at, _ in _rows(held.search(digits[str(k)], int(distance)))
         ]
-        return tuple(np.array(met, np.int64).reshape(-1, 2).T)
+        pairs = np.array(met, np.int64).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
 
     return run
 
