@@ -188,9 +188,9 @@ def test_a_planted_leak_stops_the_graph_and_names_both_items(
 
     original = whitelist.whitelist
 
-    def leaking(samples, pixels, frames):
+    def leaking(samples, *decoders):
         changed = [replace(s, media=planted.media) if s.id == planted.id else s for s in samples]
-        return original(changed, pixels, frames)
+        return original(changed, *decoders)
 
     monkeypatch.setattr(whitelist, "whitelist", leaking)
     monkeypatch.setattr(
