@@ -92,7 +92,9 @@ def test_an_assets_page_shows_counts_reasons_and_pictures(browser, ui: str, tmp_
     browser.get(f"{ui}/assets/deduplicated_trajectories?view=overview")
     for text in ("Near-copies of evaluation media", "accepted", "kept examples"):
         assert shown(browser, text)
-    shown(browser, "Show Markdown").click()
+    # The stage's own figures come first on the page.
+    link = "(//*[text()='kept examples']/following::a[contains(text(), 'Show Markdown')])[1]"
+    browser.find_element("xpath", link).click()
     deadline = time.monotonic() + WAIT
     sizes: list[int] = []
     while not sizes and time.monotonic() < deadline:
