@@ -213,6 +213,18 @@ class ToolSettings(Section):
     images: Annotated[int, From("P", "that ZOOM makes for one question"), Field(ge=1)] = 16
 
 
+class EngineSettings(Section):
+    """Where a step's function runs: in this process, in a pool of this machine's, or on Ray (extra `ray`).
+
+    `address` is that of a Ray cluster, host:port; empty, a Ray of our own is started on loopback. No
+    output depends on any of them.
+    """
+
+    kind: Annotated[Literal["process", "pool", "ray"], Field(exclude=True)] = "pool"
+    workers: Annotated[int, Field(ge=0, exclude=True, description="0: one a core")] = 0
+    address: Annotated[str, Field(exclude=True)] = ""
+
+
 class ReplaySettings(Section):
     """Tolerances under which a re-run call counts as the recorded one, and what replay may take."""
 
@@ -332,6 +344,7 @@ class Settings(Section):
     teacher: TeacherSettings = TeacherSettings()
     synthesis: SynthesisSettings = SynthesisSettings()
     tools: ToolSettings = ToolSettings()
+    engine: EngineSettings = EngineSettings()
     replay: ReplaySettings = ReplaySettings()
     curation: CurationSettings = CurationSettings()
     sft: SftSettings = SftSettings()
