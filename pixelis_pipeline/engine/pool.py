@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
+from pixelis_pipeline.engine.queue import Queue
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -75,39 +77,50 @@ class _Worker:
 
 
 def over(
-    make: Callable[[], Callable[[T], R]], items: Iterable[T], *, workers: int, seconds: float
+    make: Callable[[], Callable[[T], R]],
+    items: Iterable[T],
+    *,
+    workers: int,
+    seconds: float,
+    tries: int = 1,
+    window: int = 0,
 ) -> Iterator[tuple[int, R | Lost]]:
     """(index of the item, its result or `Lost`), as they are done, by at most `workers` processes.
 
     `make` is called once in each worker and returns the function that items are given to; it, the items
     and the results are pickled, so it must be importable. An item is lost where its worker dies, or after
-    `seconds`: a fresh worker takes over. PoolError where `make` or the function raises (a function that
-    can fail must say so by its result), or no worker gets ready. Workers are gone when the iteration ends.
+    `seconds`: a fresh worker takes over, and the item is given out again until it was lost `tries` times.
+    `window`: see `Queue`. PoolError where `make` or the function raises (a function that can fail must say so
+    by its result), or no worker gets ready. Workers are gone when the iteration ends.
     """
-    todo = enumerate(items)
+    queue = Queue(items, tries, window)
     pool: list[_Worker] = []
     pickled, unready = pickle.dumps(make), 0
-    following = next(todo, None)
     try:
-        while following is not None or any(worker.busy not in (None, -1) for worker in pool):
-            while following is not None and len(pool) < workers:
+        while not queue.finished:
+            while queue.waiting and len(pool) < workers:
                 pool.append(_Worker(pickled))
             for worker in pool:
-                if worker.busy is None and following is not None:
-                    worker.give(following[0], pickle.dumps(following[1]), seconds)
-                    following = next(todo, None)
+                if worker.busy is None and queue.waiting:
+                    index, item = queue.take()
+                    worker.give(index, pickle.dumps(item), seconds)
             # With nothing left to give out, workers that are still getting ready are not waited for.
-            awaited = [w for w in pool if w.busy is not None and (w.busy >= 0 or following is not None)]
+            awaited = [w for w in pool if w.busy is not None and (w.busy >= 0 or queue.waiting)]
             for worker in _heard(awaited):
                 busy, answer = worker.busy, _answer(worker)
-                if isinstance(answer, Lost):
+                lost = isinstance(answer, Lost)
+                if lost:
                     pool.remove(worker)
                     unready = unready + 1 if busy == -1 else 0
                     if unready >= TIMES:
                         raise PoolError(f"no worker gets ready: {answer.why}")
                 else:
                     worker.busy, unready = None, 0
-                if busy is not None and busy >= 0:
+                if busy is None or busy < 0:
+                    continue
+                if not lost:
+                    queue.settle(busy)
+                if not lost or queue.lose(busy):
                     yield busy, answer
     finally:
         for worker in pool:

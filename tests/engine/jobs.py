@@ -45,3 +45,39 @@ def sleepers() -> Callable[[str], None]:
         threading.Event().wait(600)
 
     return busy
+
+
+def digests() -> Callable[[int], bytes]:
+    """A small computation whose bytes tell whether it was the same everywhere."""
+    import hashlib
+
+    import numpy as np
+
+    def do(seed: int) -> bytes:
+        made = np.random.default_rng(seed).normal(size=4096)
+        return hashlib.sha256(np.fft.rfft(made).round(9).tobytes()).digest()
+
+    return do
+
+
+def slow_digests() -> Callable[[int], bytes]:
+    """The same, slowly enough that somebody can be killed meanwhile."""
+    digest = digests()
+
+    def do(seed: int) -> bytes:
+        time.sleep(0.03)
+        return digest(seed)
+
+    return do
+
+
+def dies_once() -> Callable[[str], str]:
+    """Dies at a path that is not there yet, leaving it behind; the next one that takes it lives."""
+
+    def do(path: str) -> str:
+        if not Path(path).exists():
+            Path(path).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return path
+
+    return do
