@@ -3,8 +3,10 @@
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +19,8 @@ from pixelis_pipeline.curation.evaluation_twins import Cuts, Look
 from pixelis_pipeline.curation.fingerprints import Fingerprint, MediaFingerprint
 from pixelis_pipeline.curation.leakage import LeakageReport
 from pixelis_pipeline.ledger.chain import Input
-from pixelis_pipeline.records import Accepted, Outcome, Prediction, Rejected, Sample, Trajectory
+from pixelis_pipeline.media.errors import MediaError
+from pixelis_pipeline.records import Accepted, Media, Outcome, Prediction, Rejected, Sample, Trajectory
 from pixelis_pipeline.sources.whitelist import WhitelistEntry
 
 whole = partial(stage, group="curation", settings=("curation", "media"), kinds=("parquet",))
@@ -35,23 +38,32 @@ whole = partial(stage, group="curation", settings=("curation", "media"), kinds=(
 def media_fingerprints(work: Work) -> Iterator[Outcome[Fingerprint]]:
     """What each trace's media look like: sha256, pHash, how far the hash can be trusted, known words."""
     from pixelis_pipeline.curation.fingerprints import fingerprint
+    from pixelis_pipeline.curation.looking import looks
 
     text: dict[str, str] = {}
     for sample in work.read(f"raw/{work.source}", Sample):
         words = " ".join(str(word["text"]) for word in sample.annotations.get("words", []))
         text.update({media.sha256: words for media in sample.media})
+    traces = work.read("replayed_trajectories", Trajectory)
+    media = {m.sha256: m for trace in traces for m in trace.question.media}
     known: dict[str, MediaFingerprint] = {}
-    with vectors.writer(work.folder) as describe:
-        for trace in work.read("replayed_trajectories", Trajectory):
-            yield fingerprint(
-                trace,
-                work.project.reduced,
-                work.project.key_frames,
-                batch=work.batch,
-                words=lambda media: text.get(media.sha256, ""),
-                known=known,
-                seen=describe,
-            )
+    unread: dict[str, MediaError] = {}
+    with vectors.writer(work.folder) as write, work.progress(len(media)) as advance:
+        for look in looks(media.values(), work.project.media, work.settings.engine):
+            advance(1)
+            sha = look.media.sha256
+            if look.fingerprint is None:
+                unread[sha] = MediaError(look.rule, look.why)
+                continue
+            known[sha] = replace(look.fingerprint, text=text.get(sha, ""))
+            for view, rows in enumerate(look.rows):
+                write.add(look.media, view, rows)
+
+    def refuse(medium: Media) -> NoReturn:
+        raise unread[medium.sha256]
+
+    for trace in work.read("replayed_trajectories", Trajectory):
+        yield fingerprint(trace, refuse, refuse, batch=work.batch, known=known)
 
 
 def _cuts(work: Work) -> Cuts:

@@ -4,6 +4,7 @@ import argparse
 import base64
 import hashlib
 import json
+import os
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -63,6 +64,13 @@ td, th { padding: .1rem .8rem .1rem 0; text-align: left; }
 """
 
 
+def _count(text: str) -> int:
+    """A number of processes as written on the command line."""
+    if not text.isdigit() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, 1 to 1024")
+    return int(text)
+
+
 def declare(commands: Any) -> None:
     """Add `dedup` to the subcommands of an argument parser."""
     dedup = commands.add_parser(
@@ -77,33 +85,41 @@ def declare(commands: Any) -> None:
     dedup.add_argument("--against", type=Path, metavar="FOLDER", help="only what stands in this folder too")
     dedup.add_argument("--out", type=Path, default=Path("dedup.html"), help="the page (default dedup.html)")
     dedup.add_argument("--json", type=Path, metavar="FILE", help="the groups for programs")
-    dedup.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
+    dedup.add_argument("--workers", type=_count, default=0, help="processes (default: one a core)")
 
 
 def show(project: Project, given: argparse.Namespace) -> int:
     """Run the command."""
     from pixelis_pipeline.curation import folder
     from pixelis_pipeline.engine.journal import journal
+    from pixelis_pipeline.media.errors import MediaError
 
     try:
         theirs = folder.files(given.against.resolve()) if given.against else []
-        ours = [path for path in folder.files(given.folder.resolve()) if path not in set(theirs)]
+        held_there = set(theirs)
+        ours = [path for path in folder.files(given.folder.resolve()) if path not in held_there]
     except NotADirectoryError as error:
         raise StageError(str(error)) from error
     if not ours:
         raise StageError(f"{given.folder} holds no image or video")
     for place in filter(None, (given.out, given.json)):
-        if not place.absolute().parent.is_dir():
-            raise StageError(f"{place.parent} is no folder to write {place.name} to")
+        if not place.absolute().parent.is_dir() or place.is_dir():
+            raise StageError(f"{place} cannot be written: give the name of a file in a folder that is there")
+    if given.json and given.json.absolute() == given.out.absolute():
+        raise StageError(f"--out and --json both name {given.out}")
     limits = project.settings.media
-    name = hashlib.sha256(f"{given.folder.resolve()}|{given.against}".encode()).hexdigest()[:16]
+    asked = f"{given.folder.resolve()}|{given.against}"
+    name = hashlib.sha256(os.fsencode(asked)).hexdigest()[:16]
     log = project.scratch("dedup", name) / "journal.jsonl"
     seen: list[Seen] = []
     refused: list[tuple[str, str]] = []
     failed = 0
     paths = [*theirs, *ours]
     with journal(log, folder.Seen) as held, console.progress("looking", len(paths)) as advance:
-        for outcome in folder.look_at_all(paths, limits, held, given.workers):
+        engine = project.settings.engine
+        if given.workers:
+            engine = engine.model_copy(update={"workers": given.workers})
+        for outcome in folder.look_at_all(paths, limits, held, engine):
             advance(1)
             match outcome:
                 case Accepted(records=records):
@@ -113,8 +129,15 @@ def show(project: Project, given: argparse.Namespace) -> int:
                 case Failed(of=of, error=why):
                     refused.append((of, why))
                     failed += 1
-    found = folder.groups(seen, project.settings.curation, limits, frozenset(map(str, theirs)))
-    _write(project, given, seen, found, refused)
+    try:
+        found = folder.groups(seen, project.settings.curation, limits, frozenset(map(str, theirs)))
+    except MediaError as error:
+        log.unlink(missing_ok=True)  # it knows the file as it was
+        raise StageError(f"{error}; run again, all files will be looked at anew") from error
+    try:
+        _write(project, given, seen, found, refused)
+    except OSError as error:
+        raise StageError(f"{given.out}: {error.strerror or error}") from error
     _say(given, seen, found, refused)
     return int(bool(failed or (given.against and found)))
 

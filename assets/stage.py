@@ -16,7 +16,7 @@ from assets import batches
 from pixelis_pipeline.ledger import artifact, code
 from pixelis_pipeline.ledger.chain import Input
 from pixelis_pipeline.ledger.ledger import WHOLE, Ledger
-from pixelis_pipeline.media.image import Pixels
+from pixelis_pipeline.media.image import SIDE, Pixels
 from pixelis_pipeline.media.store import MediaStore
 from pixelis_pipeline.records import Json, Media, Outcome
 from pixelis_pipeline.settings import SOURCES, Settings
@@ -25,7 +25,6 @@ R = TypeVar("R")
 Advance = Callable[[int], None]
 Progress = Callable[[str, int], AbstractContextManager[Advance]]
 
-REDUCED = 256  # pixels: what fingerprints are made of
 LINE = "line"  # one partition a batch and source
 POLICY = "policy"  # one partition a policy and benchmark
 MADE_FROM = {  # the policies that are measured, controls among them, and the asset each comes from
@@ -73,12 +72,12 @@ class Project:
         return MediaStore(self.root, self.settings.media)
 
     def reduced(self, media: Media) -> Pixels:
-        """An image, small: its shorter side at least REDUCED pixels where it has them, uint8 RGB."""
-        return self.media.reduced(media, REDUCED)
+        """An image, small: its shorter side at least SIDE pixels where it has them, uint8 RGB."""
+        return self.media.reduced(media, SIDE)
 
     def key_frames(self, media: Media) -> list[tuple[float, Pixels]]:
         """The first frame of every second of a video, small: (seconds, uint8 RGB) each."""
-        return list(self.media.key_frames(media, REDUCED))
+        return list(self.media.key_frames(media, SIDE))
 
     @property
     def batches(self) -> list[str]:

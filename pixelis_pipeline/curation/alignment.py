@@ -80,14 +80,14 @@ def _upright(found: Array) -> Array:
     return np.column_stack([sizes, shift]).astype(np.float32)
 
 
-def agreement(whole: Array, part: Array, window: Window) -> float:
-    """How well `part` agrees with the cut of `whole` that it fills (two thumbnails), where it agrees least,
-    -1 to 1 (`patches.overlap`): 0 where too little stands in them, -1 where the two cannot be laid over each
-    other."""
+def agreement(whole: Array, part: Array, window: Window) -> tuple[float, float]:
+    """How well `part` agrees with the cut of `whole` that it fills (two thumbnails): `patches.agreement` over
+    the tiles where they overlap, and the correlation of the worst of these, -1 to 1. (0, 0) where too little
+    stands in them, (-1, -1) where the two cannot be laid over each other."""
     found = aligned(whole, part, window)
     if found is None:
-        return -1.0
+        return -1.0, -1.0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     seen = cv2.warpAffine(whole, found, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    inside = cv2.warpAffine(np.ones((SIDE, SIDE), np.uint8), found, (SIDE, SIDE), flags=flags)
-    return overlap(seen, part, inside > 0, FEW)
+    inside = cv2.warpAffine(np.ones((SIDE, SIDE), np.uint8), found, (SIDE, SIDE), flags=flags) > 0
+    return overlap(seen, part, inside, FEW), overlap(seen, part, inside, FEW, percentile=0.0)

@@ -27,6 +27,7 @@ PARAMETERS = {
     "video_agreement",
     "descriptor_cosine",
     "cut_agreement",
+    "worst_agreement",
     "ssim",
 }
 Asked = tuple[object, ...]

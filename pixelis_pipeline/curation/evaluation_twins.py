@@ -65,7 +65,7 @@ def same_by_pixels(
         cut = cuts.get((ours.sha256, theirs.sha256))
         return ours.kind == theirs.kind and (
             judge.agreement(ours, theirs) >= settings.leak_agreement
-            or (cut is not None and judge.cut_agreement(ours, theirs, cut) >= settings.leak_agreement)
+            or (cut is not None and judge.cut_agreement(ours, theirs, cut)[0] >= settings.leak_agreement)
         )
 
     return same

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pixelis_pipeline.curation.patches import standing, thumbnail
 from pixelis_pipeline.media.errors import MediaError
 from pixelis_pipeline.records import Accepted, Failed, Media, Outcome, Rejected, Trajectory, record_id
 from pixelis_pipeline.sources.whitelist import Frames, Pixels, phash, timed_views
@@ -27,14 +28,15 @@ NOTICEABLE = 32.0  # amplitude of a DCT coefficient in grey levels x 32, see `in
 @dataclass(frozen=True, slots=True)
 class MediaFingerprint:
     """One medium. `phash` holds 16 hex digits a view, in order of time, and `information` (0 to 1) how far
-    each can be trusted; `seconds` is when each view stands, from the first frame on; `text` is the words on
-    the medium, where known."""
+    each can be trusted; `seconds` is when each view stands, from the first frame on, and `standing` how many
+    of its tiles hold anything (`patches.standing`); `text` is the words on the medium, where known."""
 
     media: Media
     phash: tuple[str, ...]
     information: tuple[float, ...]
     text: str = ""
     seconds: tuple[float, ...] = ()
+    standing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def fingerprint(
             return Failed(trajectory.id, STAGE, str(error))
         return Rejected(trajectory.id, STAGE, error.rule, detail=str(error))
     found = tuple(known[media.sha256] for media in trajectory.question.media)
-    payload = [[f.media.sha256, f.phash, f.information, f.text, f.seconds] for f in found]
+    payload = [[f.media.sha256, f.phash, f.information, f.text, f.seconds, f.standing] for f in found]
     identity = record_id(STAGE, VERSION, {"batch": batch}, [trajectory.id], payload)
     told = replace(
         trajectory,
@@ -104,6 +106,7 @@ def of_media(
         information=tuple(information(picture) for _, picture in views),
         text=words(media) if words else "",
         seconds=tuple(round(second, 3) for second, _ in views),
+        standing=tuple(standing(thumbnail(picture)) for _, picture in views),
     )
 
 

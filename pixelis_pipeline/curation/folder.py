@@ -1,7 +1,7 @@
 """De-duplication of anybody's folder of images and videos, by the pipeline's own steps.
 
-Every file ends as seen, or refused with a reason. What was seen is journalled by path, size and time of
-change, so that a stopped run goes on and a second one over the same files only compares.
+Every file ends as seen, refused with a reason, or failed for now. What was seen is journalled by path, size
+and time of change, so that a stopped run goes on and a second one over the same files only compares.
 """
 
 import base64
@@ -15,26 +15,24 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from pixelis_pipeline.curation import descriptor
 from pixelis_pipeline.curation.fingerprints import MediaFingerprint, of_media
-from pixelis_pipeline.curation.twins import Evidence, Judge, candidates, judged
+from pixelis_pipeline.curation.looking import SECONDS
+from pixelis_pipeline.curation.twins import Judge, candidates
 from pixelis_pipeline.curation.vectors import Vectors
 from pixelis_pipeline.engine.journal import Journal
-from pixelis_pipeline.engine.mapped import in_order, mapped
 from pixelis_pipeline.engine.pool import Lost
+from pixelis_pipeline.engine.run import run
 from pixelis_pipeline.media import image, video
 from pixelis_pipeline.media.errors import MediaError
 from pixelis_pipeline.media.files import MEDIA_SUFFIXES, kind_of, read, sniff
+from pixelis_pipeline.media.image import SIDE
 from pixelis_pipeline.records import Accepted, Failed, Media, Outcome, Rejected
-from pixelis_pipeline.settings import CurationSettings, MediaLimits
+from pixelis_pipeline.settings import CurationSettings, EngineSettings, MediaLimits
 
 Array = np.ndarray[Any, Any]
 STAGE = "dedup"
-SIDE = 256  # pixels: what fingerprints are made of
-SECONDS = 120.0  # that one file may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Files that are one; the first of them in the order given is the one to keep."""
+    """Files that are one; the first of them in the order given is the one to keep. `links` tie them together,
+    one fewer than there are files."""
 
     files: tuple[Seen, ...]
     links: tuple[Link, ...]
@@ -101,6 +100,8 @@ def look(path: Path, limits: MediaLimits) -> Outcome[Seen]:
         rows: list[Array] = []
         made = of_media(media, pixels, frames, seen=lambda *view: rows.append(view[2]))
     except MediaError as error:
+        if error.passing:  # gone since the folder was listed: it may be there next time
+            return Failed(name, STAGE, str(error))
         return Rejected(name, STAGE, error.rule, detail=str(error))
     except OSError as error:
         return Failed(name, STAGE, f"{type(error).__name__}: {error}")
@@ -129,20 +130,51 @@ def _looker(limits: MediaLimits) -> Callable[[Path], Outcome[Seen]]:
 
 
 def look_at_all(
-    paths: Sequence[Path], limits: MediaLimits, journal: Journal, workers: int = 0
+    paths: Sequence[Path], limits: MediaLimits, journal: Journal, engine: EngineSettings
 ) -> Iterator[Outcome[Seen]]:
-    """An outcome for every path, in order: from the journal, or looked at now by all cores."""
-    keys = {path: key(path) for path in paths}
-    due = [path for path in paths if keys[path] not in journal]
-    fresh = in_order(mapped(partial(_looker, limits), due, workers=workers, seconds=SECONDS))
+    """An outcome for every path, in order: from the journal, or looked at now, wherever the engine runs. A
+    file whose name is no UTF-8 is refused: nothing could write it down."""
+    keys = {path: key(path) for path in paths if _named(path)}
+    due = [path for path, known in keys.items() if known not in journal]
+    fresh = run(partial(_looker, limits), due, engine, seconds=SECONDS)
     for path in paths:
-        if keys[path] in journal:
+        if path not in keys:
+            name = ascii(str(path))
+            yield Rejected(name, STAGE, "malformed name", detail=f"malformed name: {name} is no UTF-8")
+        elif keys[path] in journal:
             yield journal.outcome(keys[path])
-            continue
-        found = next(fresh)
-        outcome = Failed(str(path), STAGE, found.why) if isinstance(found, Lost) else found
-        journal.add(keys[path], outcome)
-        yield outcome
+        else:
+            found = next(fresh)
+            outcome = Failed(str(path), STAGE, found.why) if isinstance(found, Lost) else found
+            journal.add(keys[path], outcome)
+            yield outcome
+
+
+def _named(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _Sets:
+    """Union-find over files by their place, the earliest of a set as its root."""
+
+    def __init__(self, count: int) -> None:
+        self._above = list(range(count))
+
+    def root(self, place: int) -> int:
+        while self._above[place] != place:
+            self._above[place] = self._above[self._above[place]]
+            place = self._above[place]
+        return place
+
+    def join(self, a: int, b: int) -> bool:
+        """Whether the two were apart; they are one set now."""
+        first, second = sorted((self.root(a), self.root(b)))
+        self._above[second] = first
+        return first != second
 
 
 def groups(
@@ -151,44 +183,56 @@ def groups(
     limits: MediaLimits,
     against: frozenset[str] = frozenset(),
 ) -> list[Group]:
-    """The files that are one, by union-find over all links, in the order given.
+    """The files that are one, by union-find over what is confirmed, in the order given. What is known to be
+    one by others is not looked at again.
 
-    With `against` (paths, which must come first) only links between these and the others count. Raises
-    MediaError for a file that changed since it was looked at.
+    With `against` (paths, which must come first) only what ties one of these to one of the others counts.
+    Raises MediaError for a file that changed since it was looked at.
     """
+    place = {each.id: k for k, each in enumerate(seen)}
     by_sha: dict[str, list[Seen]] = {}
     for each in seen:
         by_sha.setdefault(each.fingerprint.media.sha256, []).append(each)
+    sets, links = _Sets(len(seen)), []
+
+    def tied(a: Sequence[Seen], b: Sequence[Seen], signal: str, measured: float, threshold: float) -> None:
+        """Link files of two contents: with `against` each of ours to one of theirs, else the first two."""
+        pairs = [(a[0], b[0])]
+        if against:
+            theirs, ours = ([x for x in (*a, *b) if (x.id in against) == held] for held in (True, False))
+            pairs = [(theirs[0], each) for each in ours] if theirs else []
+        for x, y in pairs:
+            if sets.join(place[x.id], place[y.id]):
+                links.append(Link(x.id, y.id, signal, measured, threshold))
+
+    for same in by_sha.values():
+        for other in same[1:]:
+            tied(same if against else same[:1], [other], "bytes", 0.0, 0.0)
     media = {sha: each[0].fingerprint for sha, each in by_sha.items()}
     judge = Judge(settings, partial(_picture, limits=limits), partial(_film, limits=limits))
     near = candidates(list(media.values()), settings, _vectors(each[0] for each in by_sha.values()))
-    links = [Link(each[0].id, other.id, "bytes", 0.0, 0.0) for each in by_sha.values() for other in each[1:]]
-    for later, earlier in judged(media, near, judge).items():
-        links += [_link(by_sha[sha][0], by_sha[later][0], evidence) for sha, evidence in earlier.items()]
-    if against:
-        links = [link for link in links if (link.first in against) != (link.second in against)]
-    return list(_joined(seen, links))
+    for later, earlier in near.items():
+        for sha, candidate in earlier.items():
+            a, b = by_sha[sha], by_sha[later]
+            if against and len({each.id in against for each in (*a, *b)}) == 1:
+                continue
+            if sets.root(place[a[0].id]) != sets.root(place[b[0].id]):
+                evidence = judge(media[sha], media[later], candidate)
+                if evidence is not None:
+                    tied(a, b, evidence.signal, evidence.measured, evidence.threshold)
+    return _gathered(seen, links, sets)
 
 
-def _joined(seen: Sequence[Seen], links: Sequence[Link]) -> Iterator[Group]:
-    place = {each.id: k for k, each in enumerate(seen)}
-    ends = [(place[link.first], place[link.second]) for link in links]
-    rows, columns = np.array(ends, np.int64).reshape(-1, 2).T
-    graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(seen), len(seen)))
-    _, label = connected_components(graph, directed=False)
+def _gathered(seen: Sequence[Seen], links: Sequence[Link], sets: _Sets) -> list[Group]:
     members: dict[int, list[Seen]] = {}
-    for each, name in zip(seen, label.tolist(), strict=True):
-        members.setdefault(name, []).append(each)
+    place = {}
+    for k, each in enumerate(seen):
+        place[each.id] = k
+        members.setdefault(sets.root(k), []).append(each)
     mine: dict[int, list[Link]] = {}
     for link in links:
-        mine.setdefault(int(label[place[link.first]]), []).append(link)
-    for name, held in members.items():
-        if len(held) > 1:
-            yield Group(tuple(held), tuple(mine[name]))
-
-
-def _link(a: Seen, b: Seen, evidence: Evidence) -> Link:
-    return Link(a.id, b.id, evidence.signal, evidence.measured, evidence.threshold)
+        mine.setdefault(sets.root(place[link.first]), []).append(link)
+    return [Group(tuple(held), tuple(mine[root])) for root, held in members.items() if len(held) > 1]
 
 
 def _vectors(seen: Iterable[Seen]) -> Vectors:

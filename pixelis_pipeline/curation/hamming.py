@@ -30,10 +30,13 @@ WIDEST = 24  # bits of a band; a table has 2^bits slots of 8 bytes
 MASK, LOOK_UP, CANDIDATE, SLOT = 20_000.0, 3.0, 12.0, 5.0
 
 
+_HEX = frozenset("0123456789abcdefABCDEF")
+
+
 def from_hex(digits: str) -> int:
     """A hash as `imagehash` prints it (16 hex digits) as an unsigned integer. ValueError otherwise."""
-    if len(digits) != 16:
-        raise ValueError(f"a 64-bit hash has 16 hex digits, not {len(digits)}: {digits!r}")
+    if len(digits) != 16 or not _HEX.issuperset(digits):
+        raise ValueError(f"a 64-bit hash has 16 hex digits, not {len(digits)} characters: {digits!r}")
     return int(digits, 16)
 
 

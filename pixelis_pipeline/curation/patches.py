@@ -44,7 +44,18 @@ def agreement(a: Array, b: Array) -> float:
     return overlap(a, b, np.ones((SIDE, SIDE), bool))
 
 
-def overlap(a: Array, b: Array, inside: Array, least: int = 1) -> float:
+def worst(a: Array, b: Array) -> float:
+    """The correlation of the tile in which two thumbnails agree least, -1 to 1; 0 where there are none. Two
+    pages of one layout, two screens of one program agree nearly everywhere and here not at all."""
+    return overlap(a, b, np.ones((SIDE, SIDE), bool), percentile=0.0)
+
+
+def standing(thumbnail: Array) -> int:
+    """How many tiles of a thumbnail hold anything. Where none does, nothing can be confirmed."""
+    return int((np.square(_tiles(thumbnail)).mean(axis=1) >= STRUCTURE).sum())
+
+
+def overlap(a: Array, b: Array, inside: Array, least: int = 1, percentile: float = WORST) -> float:
     """`agreement` over the tiles that lie wholly `inside` (bool [SIDE, SIDE]), where two thumbnails were laid
     over each other; 0 where fewer than `least` of them hold anything."""
     if min(_chroma(a), _chroma(b)) < CHROMA:
@@ -56,7 +67,7 @@ def overlap(a: Array, b: Array, inside: Array, least: int = 1) -> float:
     if stands.sum() < least:
         return 0.0
     shared = (x * y).mean(axis=1) / np.sqrt((spread_x + STABILITY) * (spread_y + STABILITY))
-    return float(np.percentile(shared[stands], WORST))
+    return float(np.percentile(shared[stands], percentile))
 
 
 def _grey(thumbnail: Array) -> Array:

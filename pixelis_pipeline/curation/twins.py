@@ -19,7 +19,7 @@ from pixelis_pipeline.curation import alignment, cosine
 from pixelis_pipeline.curation.descriptor import Window, windows
 from pixelis_pipeline.curation.fingerprints import MediaFingerprint
 from pixelis_pipeline.curation.hamming import from_hex, within
-from pixelis_pipeline.curation.patches import agreement, thumbnail
+from pixelis_pipeline.curation.patches import agreement, thumbnail, worst
 from pixelis_pipeline.curation.ssim import ssim
 from pixelis_pipeline.curation.vectors import Vectors
 from pixelis_pipeline.records import Media
@@ -102,16 +102,22 @@ def cuts(left: Vectors, right: Vectors, settings: CurationSettings) -> dict[tupl
 def _by_phash(
     media: Sequence[MediaFingerprint], settings: CurationSettings
 ) -> dict[tuple[int, int], Candidate]:
-    """Pairs (earlier, later) of which enough views lie within `phash_distance`.
+    """Pairs (earlier, later) of which enough views lie within `phash_distance`; views in which nothing stands
+    are in none.
 
     Videos are laid over each other at every shift in whole seconds that any two of their views suggest: a
     copy may begin later. Of the views that then lie over each other `video_agreement` must agree, and they
     must be at least half of the shorter one's. An image is the case of one view.
     """
-    owner = np.repeat(np.arange(len(media)), [len(m.phash) for m in media])
-    second = np.array([int(s) for m in media for s in _seconds(m)], dtype=np.int64)
-    hashes = np.array([from_hex(h) for m in media for h in m.phash], dtype=np.uint64)
-    i, j, bits = within(hashes, settings.phash_distance)
+    views = [
+        (k, int(second), from_hex(digits))
+        for k, m in enumerate(media)
+        for second, digits, tiles in zip(_seconds(m), m.phash, m.standing, strict=True)
+        if tiles  # what holds nothing is one with all that holds nothing, and can never be confirmed
+    ]
+    owner = np.array([view[0] for view in views], dtype=np.int64)
+    second = np.array([view[1] for view in views], dtype=np.int64)
+    i, j, bits = within(np.array([view[2] for view in views], dtype=np.uint64), settings.phash_distance)
     apart = owner[i] != owner[j]
     met: dict[tuple[int, int], dict[int, list[int]]] = {}
     for x, y, d in zip(i[apart].tolist(), j[apart].tolist(), bits[apart].tolist(), strict=True):
@@ -157,17 +163,25 @@ class Judge:
         if a.text and b.text and words_similarity(a.text, b.text) < settings.text_anls:
             return None
         value = self.agreement(a.media, b.media, candidate.shift)
-        if value >= settings.patch_agreement:
+        everywhere = value >= settings.leak_agreement and self._everywhere(a.media, b.media)
+        if value >= settings.patch_agreement and everywhere:
             return Evidence("patches", value, settings.patch_agreement, distance)
         if candidate.cut is not None:
-            found = self.cut_agreement(a.media, b.media, candidate.cut)
-            if found >= settings.cut_agreement:
+            found, least = self.cut_agreement(a.media, b.media, candidate.cut)
+            if found >= settings.cut_agreement and least >= settings.worst_agreement:
                 return Evidence("cut", found, settings.cut_agreement, distance)
-        if known and value >= settings.leak_agreement:
+        if known and everywhere and value < settings.patch_agreement:
             alike = ssim(self._thumbnails(a.media)[0], self._thumbnails(b.media)[0])
             if alike >= settings.ssim:
                 return Evidence("ssim", alike, settings.ssim, distance)
         return None
+
+    def _everywhere(self, a: Media, b: Media) -> bool:
+        """Whether not even one tile of two images differs. Of videos `video_agreement` is asked only: what
+        moves stands elsewhere in a copy that begins a part of a second later."""
+        if a.kind == "video":
+            return True
+        return worst(self._thumbnails(a)[0], self._thumbnails(b)[0]) >= self.settings.worst_agreement
 
     def agreement(self, a: Media, b: Media, shift: int = 0) -> float:
         """The patch agreement that `video_agreement` of the views reach that lie over each other when `b`
@@ -178,8 +192,8 @@ class Judge:
         needed = math.ceil(self.settings.video_agreement * len(values))
         return values[needed - 1] if values else -1.0
 
-    def cut_agreement(self, a: Media, b: Media, cut: Cut) -> float:
-        """The agreement of two images where one fills a window of the other."""
+    def cut_agreement(self, a: Media, b: Media, cut: Cut) -> tuple[float, float]:
+        """The agreement of two images where one fills a window of the other, and its worst tile's."""
         whole, part = (a, b) if cut.whole == a.sha256 else (b, a)
         return alignment.agreement(self._thumbnails(whole)[0], self._thumbnails(part)[0], cut.window)
 

@@ -59,8 +59,11 @@ class Writer:
     def __call__(self, media: Media, view: int, picture: Array) -> None:
         """Describe the `view`-th picture (uint8 [H, W, 3]) of a medium."""
         rows = descriptor.describe(picture)
-        kept = rows if media.kind == "image" else rows[:1]
-        self._held += [(media.sha256, view, window, row) for window, row in enumerate(kept)]
+        self.add(media, view, rows if media.kind == "image" else rows[:1])
+
+    def add(self, media: Media, view: int, rows: Array) -> None:
+        """Take the descriptor of a view ([windows, DIMENSION], or of a video its first row)."""
+        self._held += [(media.sha256, view, window, row) for window, row in enumerate(rows)]
         if len(self._held) >= GROUP:
             self.flush()
 

@@ -16,6 +16,8 @@ from pixelis_pipeline.settings import MediaLimits
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
+SIDE = 256  # pixels: the shorter side of the reduced pictures that fingerprints are made of
+
 # What Pillow's decoders are known to raise on damaged bytes.
 _DAMAGED = (
     OSError,
