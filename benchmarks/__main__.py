@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import curation, demo, joins, ledger, replay, requests, teacher, tools
+from benchmarks import curation, demo, joins, ledger, replay, requests, scale, teacher, tools
 from benchmarks.measurement import Measurement, show, write
 
 SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
@@ -15,6 +15,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
     "teacher": lambda given: teacher.suite(),
     "requests": lambda given: requests.suite(),
     "curation": lambda given: curation.suite(),
+    "scale": lambda given: scale.suite(),
     "demo": lambda given: demo.suite(given.profile, given.to),
 }
 
