@@ -1,7 +1,6 @@
 """What the policies do on held-out questions, the numbers computed from it, and the page that shows them."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,9 +8,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from assets.funnel import EXAMPLES
 from assets.policies import FOLDER, Checkpoint
-from assets.stage import MADE_FROM, POLICY, STAGES, Work, stage
+from assets.stage import MADE_FROM, POLICY, Work, stage
 from assets.traces import tool_versions
+from evaluation.funnel import Example, Row
 from evaluation.scores import Cell, PredictionSet
 from pixelis_pipeline.columns import from_table, to_table
 from pixelis_pipeline.ledger import artifact, code
@@ -135,7 +136,7 @@ class Page:
     "benchmark_report",
     record=Page,
     group="measurements",
-    inputs=("benchmark_scores", "predictions", "sft_policy"),
+    inputs=("benchmark_scores", "predictions", "sft_policy", "quality_funnel"),
     conserves=(),
     settings=("evaluation", "media", "profile"),
     kinds=("html",),
@@ -161,7 +162,8 @@ def benchmark_report(work: Work) -> Iterator[Outcome[Page]]:
         compared,
         made,
         curves,
-        _funnel(work, records),
+        list(work.read("quality_funnel", Row)),
+        from_table(Example, pq.read_table(work.folders("quality_funnel")[0] / EXAMPLES)),
         _context(work, records),
         work.project.media.view,
         partial(draw_steps, max_side=480),
@@ -171,29 +173,6 @@ def benchmark_report(work: Work) -> Iterator[Outcome[Page]]:
     work.about["report"] = "report.html"
     identity = record_id("benchmark_report", 1, {}, [c.id for c in cells], [c.predictions for c in cells])
     yield Accepted(identity, (Page(identity, tuple(c.id for c in cells), "report.html"),))
-
-
-def _funnel(work: Work, records: list[RunRecord]) -> list[Any]:
-    """What each stage from raw to splits did with its inputs, all partitions together."""
-    from evaluation.report import Stage as Row
-
-    rows = []
-    for key, declared in STAGES.items():
-        mine = [r for r in records if r.asset == key]
-        if declared.group not in ("raw", "traces", "curation") or not mine or key == "leakage_audit":
-            continue
-        rules: Counter[str] = Counter()
-        for record in mine:
-            folder = work.project.ledger.folder(key, record.partition, record.version)
-            rules.update(each.rule for each in artifact.rejected(folder))
-        total = {
-            name: sum(r.counts[name] for r in mine) for name in ("inputs", "accepted", "failed", "emitted")
-        }
-        unit = "samples" if declared.group == "raw" or key == "synthesis_plan" else "traces"
-        rows.append(
-            Row(key, unit, total["inputs"], total["accepted"], rules, total["failed"], total["emitted"])
-        )
-    return rows
 
 
 def _context(work: Work, records: list[RunRecord]) -> Any:

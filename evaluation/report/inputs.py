@@ -1,4 +1,4 @@
-"""What a report shows beside scores: curves, the way of the data, and where everything came from."""
+"""What a report shows beside scores and the funnel: curves, and where everything came from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,28 +15,6 @@ class Curve:
     def __post_init__(self) -> None:
         if len(self.steps) != len(self.values):
             raise ValueError(f"curve {self.name}: {len(self.steps)} steps and {len(self.values)} values")
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What one stage did with its inputs: accepted + rejected + failed = read.
-
-    `unit` names what it counts, `rejected` counts by rule, `emitted` is what it made of the accepted
-    ones where that is another number.
-    """
-
-    name: str
-    unit: str
-    read: int
-    accepted: int
-    rejected: Mapping[str, int]
-    failed: int = 0
-    emitted: int | None = None
-
-    def __post_init__(self) -> None:
-        out = self.accepted + sum(self.rejected.values()) + self.failed
-        if out != self.read:
-            raise ValueError(f"stage {self.name}: {self.read} {self.unit} went in and {out} came out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation.comparisons import Comparison
+from evaluation.funnel import ALL, Example, Row
 from evaluation.report import wording
-from evaluation.report.inputs import Context, Curve, Stage
+from evaluation.report.inputs import Context, Curve
 from evaluation.report.pictures import budget, thumbnail
 from evaluation.report.plots import accuracy_plot, curve_plot, funnel_plot
 from evaluation.scores import Cell, arm
@@ -72,7 +73,8 @@ def report(
     comparisons: Sequence[Comparison],
     predictions: Sequence[Prediction],
     curves: Sequence[Curve],
-    funnel: Sequence[Stage],
+    funnel: Sequence[Row],
+    examples: Sequence[Example],
     context: Context,
     pixels: Callable[[Media], np.ndarray[Any, Any]],
     draw: Callable[[np.ndarray[Any, Any], Sequence[Step]], bytes],
@@ -97,6 +99,7 @@ def report(
     accuracies = [by_id[f"accuracy/{name}/{benchmark}/all"] for name in arms]
     questions = _questions(accuracies, predictions)
     behind = set(headline.predictions)
+    stages = [row for row in funnel if row.source == ALL]
     shown = [_shown(runs, arms, pixels, draw, budget(len(questions))) for runs in questions]
     return _render(
         policy=policy,
@@ -110,8 +113,11 @@ def report(
         chain_metrics=CHAIN_METRICS,
         loss=curve_plot(curves) if curves else "",
         curves=curves,
-        funnel=funnel_plot(funnel) if funnel else "",
-        stages=funnel,
+        funnel=funnel_plot(stages) if stages else "",
+        stages=stages,
+        sources=sorted({row.source for row in funnel} - {ALL}),
+        by_source={(row.stage, row.source): row for row in funnel},
+        examples={row.stage: [e for e in examples if e.stage == row.stage] for row in stages},
         questions=shown,
         pictures=len({media.sha256 for p in predictions if p.id in behind for media in p.question.media}),
         tasks=sorted({s.question.task for s in shown}),
@@ -181,6 +187,7 @@ def _render(**view: Any) -> str:
         "bounds",
         "amount",
         "level",
+        "each",
         "p_value",
         "verdict",
     )

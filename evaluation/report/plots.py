@@ -8,16 +8,18 @@ a strict content security policy lets through).
 import html
 import re
 from collections.abc import Callable, Sequence
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import Any
 
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from evaluation.report.inputs import Curve, Stage
+from evaluation.funnel import Row
+from evaluation.report.inputs import Curve
 from evaluation.scores import Cell
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#7f7f7f"
@@ -109,23 +111,42 @@ def curve_plot(curves: Sequence[Curve]) -> Markup:
     return _plot("Training loss over optimiser steps", 3.2, draw)
 
 
-def funnel_plot(stages: Sequence[Stage]) -> Markup:
+def _funnel(axes: Axes, rows: Sequence[Row]) -> None:
+    for place, row in enumerate(rows):
+        left = 0
+        for count, colour in zip((row.accepted, row.rejected, row.failed), (BLUE, ORANGE, RED), strict=True):
+            if count:
+                axes.barh(place, count, left=left, color=colour, height=0.62)
+            left += count
+        text = f"{row.accepted:,} of {row.read:,}"
+        axes.annotate(text, (left, place), (6, 0), textcoords="offset points", va="center")
+    most = max((row.read for row in rows), default=1)
+    axes.set(xlim=(0, 1.22 * max(most, 1)), ylim=(len(rows) - 0.4, -0.6))
+    axes.set(yticks=range(len(rows)), yticklabels=[row.stage for row in rows], xlabel="Records")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.grid(axis="x")
+
+
+def _funnel_height(rows: Sequence[Row]) -> float:
+    return 0.9 + 0.36 * len(rows)
+
+
+def funnel_plot(rows: Sequence[Row]) -> Markup:
     """Records per stage: accepted, rejected, failed; the first stage on top."""
+    title = "Records accepted, rejected and failed at each stage"
+    return _plot(title, _funnel_height(rows), lambda axes: _funnel(axes, rows))
 
-    def draw(axes: Axes) -> None:
-        for row, stage in enumerate(stages):
-            parts = (stage.accepted, sum(stage.rejected.values()), stage.failed)
-            left = 0
-            for count, colour in zip(parts, (BLUE, ORANGE, RED), strict=True):
-                if count:
-                    axes.barh(row, count, left=left, color=colour, height=0.62)
-                left += count
-            text = f"{stage.accepted:,} of {stage.read:,}"
-            axes.annotate(text, (left, row), (6, 0), textcoords="offset points", va="center")
-        most = max((stage.read for stage in stages), default=1)
-        axes.set(xlim=(0, 1.22 * max(most, 1)), ylim=(len(stages) - 0.4, -0.6))
-        axes.set(yticks=range(len(stages)), yticklabels=[s.name for s in stages], xlabel="Records")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        axes.grid(axis="x")
 
-    return _plot("Records accepted, rejected and failed at each stage", 0.9 + 0.36 * len(stages), draw)
+def funnel_picture(rows: Sequence[Row]) -> bytes:
+    """The same as a PNG with its own legend."""
+    with rc_context(_RC):
+        figure = Figure(figsize=(WIDTH, _funnel_height(rows) + 0.4), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_axisbelow(True)
+        _funnel(axes, rows)
+        names = {"accepted": BLUE, "rejected": ORANGE, "failed": RED}
+        handles = [Patch(color=colour, label=name) for name, colour in names.items()]
+        figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False)
+        out = BytesIO()
+        figure.savefig(out, format="png", dpi=80, metadata={"Software": None})
+    return out.getvalue()

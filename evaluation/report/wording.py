@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from evaluation.comparisons import Comparison
+from evaluation.funnel import Row
 from evaluation.majority import BY_TASK, OVERALL
 from evaluation.scores import TOOLS_OFF, Cell
 from pixelis_pipeline.records import Json
@@ -31,6 +32,12 @@ def policy_name(arm: str) -> str:
 def control_name(policy: str, control: str) -> str:
     """A control in a sentence about `policy`."""
     return "itself with the tools off" if control == policy + TOOLS_OFF else _CONTROLS.get(control, control)
+
+
+def each(row: Row, name: str, digits: int) -> str:
+    """What a record left after a stage has cost by then, in "seconds", "tokens" or "dollars"; "" unknown."""
+    value = row.each(getattr(row, name))
+    return "" if value is None else f"{value:,.{digits}f}"
 
 
 def percent(share: float) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pixelis_pipeline.columns import from_table, schema, to_row
@@ -142,15 +143,35 @@ def counts(folder: Path) -> Counts:
     return Counts(**manifest(folder)["counts"])
 
 
-def _tables(folder: Path, stem: str) -> Iterator[pa.Table]:
+def tables(folder: Path, stem: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """One table (accepted, rejected or failed), a row group at a time; `columns` may name fields of structs
+    ("question.origin.source")."""
     for path in sorted(folder.glob(f"{stem}-*.parquet")):
         file = pq.ParquetFile(path)
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group)
+            yield file.read_row_group(group, columns=columns)
+
+
+def find(folder: Path, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The accepted records with these ids, as rows; only the row groups that hold one are read whole."""
+    missing, found = set(ids), dict[str, dict[str, Any]]()
+    for path in sorted(folder.glob("accepted-*.parquet")):
+        file = pq.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            if not missing:
+                return found
+            here = pc.is_in(
+                file.read_row_group(group, columns=["id"]).column("id"), pa.array(sorted(missing))
+            )
+            if pc.any(here).as_py():
+                rows = file.read_row_group(group).filter(here).to_pylist()
+                found |= {row["id"]: row for row in rows}
+                missing -= found.keys()
+    return found
 
 
 def _records(folder: Path, stem: str, record: type[R]) -> Iterator[R]:
-    for table in _tables(folder, stem):
+    for table in tables(folder, stem):
         yield from from_table(record, table.select(schema(record).names))
 
 
@@ -171,7 +192,7 @@ def failed(folder: Path) -> Iterator[Failed]:
 
 def ids(folder: Path, stem: str) -> list[str]:
     """The input ids of one table (accepted, rejected or failed), a row each."""
-    return [of for table in _tables(folder, stem) for of in table.column("of").to_pylist()]
+    return [of for table in tables(folder, stem, ["of"]) for of in table.column("of").to_pylist()]
 
 
 def outcomes(folder: Path, record: type[R]) -> dict[str, Outcome[R]]:
@@ -179,7 +200,7 @@ def outcomes(folder: Path, record: type[R]) -> dict[str, Outcome[R]]:
     by_input: dict[str, Outcome[R]] = {r.of: r for r in rejected(folder)}
     by_input |= {f.of: f for f in failed(folder)}
     groups: dict[str, list[R]] = {}
-    for table in _tables(folder, "accepted"):
+    for table in tables(folder, "accepted"):
         of = table.column("of").to_pylist()
         for key, each in zip(of, from_table(record, table.select(schema(record).names)), strict=True):
             groups.setdefault(key, []).append(each)

@@ -29,6 +29,7 @@ GRAPH = {
     "scored_trajectories": "all",
     "curriculum": "all",
     "training_splits": "all",
+    "quality_funnel": "all",
     "base_policy": "all",
     "sft_policy": "all",
     "predictions": POLICY,
@@ -120,8 +121,8 @@ def test_dagsters_own_programs_load_the_project_without_another_setting(command:
 
 
 def test_text_from_records_is_shown_as_it_is_and_is_never_markup():
-    from assets.page import _escaped
+    from assets.examples import escaped
 
-    shown = _escaped("A at [8 154] <script>alert(1)</script> ![x](javascript:y) & `code`\n# head")
+    shown = escaped("A at [8 154] <script>alert(1)</script> ![x](javascript:y) & `code`\n# head")
     assert not set("[]<>`*_!") & set(shown) and "\n" not in shown
     assert html.unescape(shown) == "A at [8 154] <script>alert(1)</script> ![x](javascript:y) & `code` # head"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assets import page
+from assets import examples
 from assets.stage import Project
 from pixelis_pipeline.columns import to_row
 from pixelis_pipeline.ledger import artifact
@@ -82,7 +82,7 @@ def pictures(markdown: str) -> list[np.ndarray]:
 
 
 def test_every_step_is_a_line_that_markdown_cannot_mistake(trace: Callable[..., Trajectory]) -> None:
-    head, rule, seg, ocr = page.replay_table(to_row(trace(SEG, OCR))).splitlines()
+    head, rule, seg, ocr = examples.replay_table(to_row(trace(SEG, OCR))).splitlines()
     assert head.count("|") == rule.count("|") == seg.count("|") == ocr.count("|") == 9
     assert [cell.strip() for cell in seg.strip("|").split("|")] == [
         *("0", "SEG", "box 300 300 800 800 area 9 → box 208 156 625 625 area 195"),
@@ -94,30 +94,30 @@ def test_every_step_is_a_line_that_markdown_cannot_mistake(trace: Callable[..., 
 def test_a_claim_that_no_tool_would_make_is_shown_as_it_is(trace: Callable[..., Trajectory]) -> None:
     odd = replace(TRK, output={"boxes": [None], "start": "x"})
     never = replace(OCR, replayed={}, metric="", verdict="other version")
-    _, _, first, second = page.replay_table(to_row(trace(odd, never))).splitlines()
+    _, _, first, second = examples.replay_table(to_row(trace(odd, never))).splitlines()
     assert "boxes" in first and "frame 9 box 350 0 449 99 moved 350 0" in first
     assert "not run" in second and "other version" in second
 
 
 def test_what_was_not_replayed_has_no_table(trace: Callable[..., Trajectory]) -> None:
-    assert page.replay_table(to_row(trace(replace(OCR, verdict="", replayed={})))) == ""
-    assert page.replay_table({"steps": "?"}) == page.replay_table({}) == ""
+    assert examples.replay_table(to_row(trace(replace(OCR, verdict="", replayed={})))) == ""
+    assert examples.replay_table({"steps": "?"}) == examples.replay_table({}) == ""
 
 
 def test_the_picture_shows_the_claim_beside_the_re_run(
     project: Project, trace: Callable[..., Trajectory]
 ) -> None:
-    (both,) = pictures(page.picture(project, to_row(trace(SEG))))
-    (alone,) = pictures(page.picture(project, to_row(trace(replace(SEG, output={})))))
+    (both,) = pictures(examples.picture(project, to_row(trace(SEG))))
+    (alone,) = pictures(examples.picture(project, to_row(trace(replace(SEG, output={})))))
     assert both.shape == alone.shape == (64, 96, 3) and (both != alone).any()
 
 
 def test_a_video_is_a_sheet_of_the_frames_that_steps_name(
     project: Project, trace: Callable[..., Trajectory]
 ) -> None:
-    (still,) = pictures(page.picture(project, to_row(trace(video=True))))
-    (sheet,) = pictures(page.picture(project, to_row(trace(TRK, video=True))))
-    assert sheet.shape[0] > still.shape[0] and max(sheet.shape) <= 2 * page.SIDE
+    (still,) = pictures(examples.picture(project, to_row(trace(video=True))))
+    (sheet,) = pictures(examples.picture(project, to_row(trace(TRK, video=True))))
+    assert sheet.shape[0] > still.shape[0] and max(sheet.shape) <= 2 * examples.SIDE
 
 
 def test_five_kept_and_five_refused_are_shown_whatever_the_files(
@@ -125,9 +125,9 @@ def test_five_kept_and_five_refused_are_shown_whatever_the_files(
 ) -> None:
     row: dict[str, Any] = to_row(trace(SEG, OCR))
     refused = [Rejected(str(k), "s", f"rule {k % 3}", 0.4, 0.5, record=row) for k in range(20)]
-    monkeypatch.setattr(page, "_rows", lambda folder: iter([row] * 12))
+    monkeypatch.setattr(examples, "first", lambda folder: iter([row] * 12))
     monkeypatch.setattr(artifact, "rejected", lambda folder: iter(refused))
-    kept, lost = page.kept_examples(project, tmp_path), page.rejected_examples(project, tmp_path)
+    kept, lost = examples.kept_examples(project, tmp_path), examples.rejected_examples(project, tmp_path)
     for shown in (kept, lost):
         assert len(pictures(shown)) == shown.count("recorded → re-run") == 5
     assert kept.count("How many?") == 5 and all(f"**rule {k}** 0.4 against 0.5" in lost for k in range(3))
@@ -139,4 +139,4 @@ def test_five_kept_and_five_refused_are_shown_whatever_the_files(
 )
 def test_a_claim_beyond_all_numbers_costs_no_run(action: str, claim: dict[str, Any]) -> None:
     step = replace(TRK, action=Action(action, {}), output=claim, replayed={"error": "?", "kind": "arguments"})
-    assert page.replay_table({"steps": [to_row(step)]}).startswith("| step |")
+    assert examples.replay_table({"steps": [to_row(step)]}).startswith("| step |")

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from evaluation.comparisons import compare
-from evaluation.report import Context, Curve, Stage, report, summary
+from evaluation.funnel import ALL, Example, Row
+from evaluation.report import Context, Curve, report, summary
 from evaluation.report.page import MOST_QUESTIONS
 from evaluation.report.pictures import budget, thumbnail
 from evaluation.report.plots import accuracy_plot, curve_plot, funnel_plot
@@ -31,12 +32,28 @@ CONTEXT = Context(
     not_bit_stable=("the policy's weights",),
 )
 CURVES = (Curve("train", tuple(range(0, 300, 10)), tuple(float(3 * 0.97**k + 0.2) for k in range(30))),)
+
+
+def row(stage: str, unit: str, read: int, accepted: int, rules: dict[str, int], **more: Any) -> Row:
+    source = more.pop("source", ALL)
+    emitted = more.pop("emitted", accepted)
+    return Row(
+        f"funnel/{stage}/{source}", (), stage, source, unit, read, accepted, emitted, rules=rules, **more
+    )
+
+
 FUNNEL = (
-    Stage("raw/sa1b", "samples", 160, 152, {"media: truncated": 5, "rle: wrong size": 3}),
-    Stage("synthesis_plan", "questions", 152, 152, {}, emitted=600),
-    Stage("teacher_responses", "requests", 600, 597, {}, failed=3),
-    Stage("replayed_trajectories", "traces", 597, 540, {"seg_iou": 41, "answer": 16}),
-    Stage("deduplicated_trajectories", "traces", 540, 512, {"phash": 28}),
+    row("raw", "samples", 160, 152, {"media: truncated": 5, "rle: wrong size": 3}, seconds=76.0),
+    row("raw", "samples", 160, 152, {"media: truncated": 5, "rle: wrong size": 3}, source="sa1b"),
+    row("synthesis_plan", "questions", 152, 152, {}, emitted=600),
+    row("teacher_responses", "requests", 600, 597, {}, failed=3, tokens=1_000_000, dollars=6.0),
+    row("replayed_trajectories", "traces", 597, 540, {"seg_iou": 41, "answer": 16}, tokens=1_000_000),
+    row("deduplicated_trajectories", "traces", 540, 512, {"phash": 28}, tokens=1_000_000, unmetered=2),
+)
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
+EXAMPLES = (
+    Example("raw", "sa1b", "abc", "", "How many? → 3", PIXEL),
+    Example("deduplicated_trajectories", "sa1b", "def", "phash", "2 against 8", PIXEL, PIXEL),
 )
 
 
@@ -70,6 +87,7 @@ def _make(sets: list[PredictionSet], settings: EvaluationSettings, pixels: Any, 
         "predictions": [p for held in sets for p in held.predictions],
         "curves": CURVES,
         "funnel": FUNNEL,
+        "examples": EXAMPLES,
         "context": CONTEXT,
         "pixels": pixels,
         "draw": draw_steps,
@@ -143,9 +161,10 @@ def test_planted_markup_is_text(plant: Plant, settings: EvaluationSettings, pixe
 
     sets = [replace(s, predictions=tuple(poison(p) for p in s.predictions)) for s in sets]
     context = replace(CONTEXT, profile=evil, commit=evil, versions={evil: evil})
-    funnel = (Stage(evil, "samples", 2, 1, {evil: 1}),)
+    funnel = (row(evil, "samples", 2, 1, {evil: 1}), row(evil, "samples", 2, 1, {evil: 1}, source=evil))
+    examples = (Example(evil, evil, evil, evil, evil, ""),)
     curves = (Curve(f"${evil}", (0, 1), (1.0, 0.5)),)
-    page = _make(sets, settings, pixels, context=context, funnel=funnel, curves=curves)
+    page = _make(sets, settings, pixels, context=context, funnel=funnel, examples=examples, curves=curves)
     tags = [tag for tag, _ in Page(page).tags]
     assert tags.count("script") == 1, "only the page's own"
     assert "<img src=x" not in page
@@ -168,6 +187,11 @@ def test_context_and_funnel_are_printed(page: str) -> None:
     for word in ("embedded", "0123abcd", "sha256:feed", "aaaa.dir", "the policy's weights"):
         assert word in text
     assert "media: truncated 5, rle: wrong size 3" in text
+    cells = " ".join(re.findall(r"<td[^>]*>([^<]*)</td>", page))
+    assert "160 152 8 0 152 0.50" in cells, "in, accepted, rejected, failed, out, s"
+    assert "600 597 0 3 597  1,675 0.01005" in cells, "a million tokens and 6 $ over 597 answers"
+    assert "2 answers came without a token count" in text and "Dollars are unknown" in text
+    assert "pixelis trace def" in text and "2 against 8" in text and page.count(PIXEL) == 3
     assert "the 24 questions stand on 8 different pictures" in text
 
 
@@ -192,7 +216,7 @@ def test_a_report_without_controls_curves_or_funnel(
     plant: Plant, settings: EvaluationSettings, pixels: Any
 ) -> None:
     alone = replace(plant(8)[0], predictions=tuple(p for p in plant(8)[0].predictions if p.tools))
-    page = _make([alone], settings, pixels, curves=(), funnel=())
+    page = _make([alone], settings, pixels, curves=(), funnel=(), examples=())
     assert "without a training curve" in page and "without the counts" in page
 
 
@@ -216,7 +240,7 @@ def test_pictures_keep_their_budget() -> None:
 
 def test_a_stage_that_loses_records_is_refused() -> None:
     with pytest.raises(ValueError, match="10 samples went in and 9 came out"):
-        Stage("raw", "samples", 10, 8, {"empty": 1})
+        row("raw", "samples", 10, 8, {"empty": 1})
     with pytest.raises(ValueError, match="2 steps and 1 values"):
         Curve("train", (1, 2), (0.5,))
 
