@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import curation, demo, joins, ledger, replay, requests, scale, teacher, tools
+from benchmarks import curation, demo, joins, ledger, recall, replay, requests, scale, teacher, tools
 from benchmarks.measurement import Measurement, show, write
 
 SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
@@ -12,6 +12,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
     "tools": lambda given: tools.suite(),
     "replay": lambda given: replay.suite(),
     "joins": lambda given: joins.suite(),
+    "recall": lambda given: recall.suite(),
     "teacher": lambda given: teacher.suite(),
     "requests": lambda given: requests.suite(),
     "curation": lambda given: curation.suite(),

@@ -26,8 +26,12 @@ class Measurement:
     met: bool | None = None
 
 
-def measured(name: str, value: float, unit: str, at_most: float | None = None) -> Measurement:
-    """A value by itself; `at_most` is its target."""
+def measured(
+    name: str, value: float, unit: str, at_most: float | None = None, at_least: float | None = None
+) -> Measurement:
+    """A value by itself; `at_most` or `at_least` is its target."""
+    if at_least is not None:
+        return Measurement(name, round(value, 4), unit, target=at_least, met=value >= at_least)
     met = None if at_most is None else value <= at_most
     return Measurement(name, round(value, 3), unit, target=at_most, met=met)
 
