@@ -24,7 +24,7 @@ from pixelis_pipeline.curation import alignment, cosine
 from pixelis_pipeline.curation.descriptor import Window, windows
 from pixelis_pipeline.curation.fingerprints import MediaFingerprint, information
 from pixelis_pipeline.curation.hamming import from_hex, within
-from pixelis_pipeline.curation.patches import agreement, thumbnail, worst
+from pixelis_pipeline.curation.patches import agreement, small, thumbnail, worst
 from pixelis_pipeline.curation.ssim import ssim
 from pixelis_pipeline.curation.vectors import Vectors
 from pixelis_pipeline.records import Media
@@ -38,6 +38,8 @@ V = TypeVar("V")
 CACHED = 512  # thumbnail sets held for confirming, 0.2 MB an image
 Measure = Callable[[Array, Array], float]
 FAR = -1  # in place of a distance: the two pHashes say nothing of each other
+FEW = 16  # sets of unblurred ones, for ties
+WAYS = range(8)  # in which one picture may lie over another, `turned`
 HALF = 0.5  # of the shorter of two videos must overlap the other where they are laid over each other
 
 
@@ -219,7 +221,11 @@ class Judge:
         def thumbnails(media: Media) -> list[Array]:
             return [thumbnail(view) for view in views(media, pixels, frames)]
 
-        self._thumbnails = thumbnails
+        @lru_cache(maxsize=FEW)
+        def smaller(media: Media) -> list[Array]:
+            return [small(view) for view in views(media, pixels, frames)]
+
+        self._thumbnails, self._small = thumbnails, smaller
 
     def __call__(self, a: MediaFingerprint, b: MediaFingerprint, candidate: Candidate) -> Evidence | None:
         """The evidence that two candidates are one picture; None if there is not enough. Raises what the
@@ -250,20 +256,20 @@ class Judge:
     def alike(self, a: Media, b: Media, like: Like) -> bool:
         """Whether two media of near embeddings are one: not where they merely share a template. They are if
         in one of the eight ways to lay `b` over `a` their tiles agree to `leak_agreement` and none is below
-        `worst_agreement`. Where the tiles disagree SSIM breaks the tie, if both pictures carry information:
-        of pages it is mostly empty ground. Raises what the decoders raise."""
-        left, right = self._over(a, b, like.shift)
-        for way in range(8):
-            laid = [turned(view, way) for view in right]
-            if self._reached(agreement, left, laid) >= self.settings.leak_agreement and (
-                a.kind == "video" or self._reached(worst, left, laid) >= self.settings.worst_agreement
+        `worst_agreement`. Where the tiles disagree SSIM breaks the tie, of what is not blurred (pages of one
+        template differ in little else) and carries information. Raises what the decoders raise."""
+        settings = self.settings
+        left, right = self._over(self._thumbnails, a, b, like.shift)
+        for laid in ([turned(view, way) for view in right] for way in WAYS):
+            if self._reached(agreement, left, laid) >= settings.leak_agreement and (
+                a.kind == "video" or self._reached(worst, left, laid) >= settings.worst_agreement
             ):
                 return True
-            if self._reached(ssim, left, laid) >= self.settings.ssim:
-                known = min(map(information, (*left, *right)), default=0.0)
-                if known >= self.settings.information_floor:
-                    return True
-        return False
+        if min(map(information, (*left, *right)), default=0.0) < settings.information_floor:
+            return False
+        left, right = self._over(self._small, a, b, like.shift)
+        alike = (self._reached(ssim, left, [turned(view, way) for view in right]) for way in WAYS)
+        return max(alike) >= settings.ssim
 
     def _everywhere(self, a: Media, b: Media) -> bool:
         """Whether not even one tile of two images differs. Of videos `video_agreement` is asked only: what
@@ -275,11 +281,13 @@ class Judge:
     def agreement(self, a: Media, b: Media, shift: int = 0) -> float:
         """The patch agreement that `video_agreement` of the views reach that lie over each other when `b`
         begins `shift` seconds late; -1 where none do. Raises what the decoders raise."""
-        return self._reached(agreement, *self._over(a, b, shift))
+        return self._reached(agreement, *self._over(self._thumbnails, a, b, shift))
 
-    def _over(self, a: Media, b: Media, shift: int) -> tuple[list[Array], list[Array]]:
+    def _over(
+        self, shown: Callable[[Media], list[Array]], a: Media, b: Media, shift: int
+    ) -> tuple[list[Array], list[Array]]:
         """The views of either that lie over each other when `b` begins `shift` seconds late."""
-        left, right = self._thumbnails(a)[max(0, -shift) :], self._thumbnails(b)[max(0, shift) :]
+        left, right = shown(a)[max(0, -shift) :], shown(b)[max(0, shift) :]
         return left[: len(right)], right[: len(left)]
 
     def _reached(self, measure: Measure, left: Sequence[Array], right: Sequence[Array]) -> float:
@@ -308,7 +316,7 @@ def judged(
 
 
 def turned(picture: Array, way: int) -> Array:
-    """A square picture as it is (0), turned by `way` quarters (to 3), or flipped and then turned (4 to 7)."""
+    """A square picture as it is (0), turned by `way` quarters (to 3), or flipped and then turned (to 7)."""
     return np.ascontiguousarray(np.rot90(picture[:, ::-1] if way >= 4 else picture, way % 4))
 
 

@@ -1,4 +1,4 @@
-"""An encoder in the graph: its rows beside the descriptors, stale by other weights, nothing where it is off."""
+"""An encoder in the graph: rows beside the descriptors, stale by other weights, nothing where it is off."""
 
 import shutil
 from pathlib import Path

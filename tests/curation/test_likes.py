@@ -14,11 +14,14 @@ from pixelis_pipeline.curation.duplicates import Deduplication, deduplicate
 from pixelis_pipeline.curation.encoders import TOGETHER, Encoder
 from pixelis_pipeline.curation.evaluation_twins import NOTHING, Near, by_pixels, hits, leaks, near
 from pixelis_pipeline.curation.fingerprints import Fingerprint
-from pixelis_pipeline.curation.twins import Like, likes, turned
+from pixelis_pipeline.curation.patches import small
+from pixelis_pipeline.curation.twins import Judge, Like, likes, turned
 from pixelis_pipeline.curation.vectors import Vectors
 from pixelis_pipeline.records import Accepted, Media, Origin, Rejected, Sample
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.sources.whitelist import views, whitelist
+from pixelis_pipeline.world.language import passage
+from pixelis_pipeline.world.page import render_page
 
 Array = np.ndarray[Any, Any]
 
@@ -103,6 +106,21 @@ def test_pages_of_one_template_stay(gallery: Any, settings: CurationSettings, tm
     words = {f"w{pages[2].sha256}": "one two three", f"w{turned_page.sha256}": "four five six"}
     found = told(gallery, media, **words)
     assert not removed(deduplicate(found, settings, gallery.pixels, gallery.frames, None, seen))
+
+
+def test_pages_of_one_picture_margins_and_face_are_told_apart_by_their_words(
+    gallery: Any, settings: CurationSettings
+) -> None:
+    """Whatever an encoder may say of them; their mirrored copies are found all the same."""
+
+    def page(seed: int, text: int) -> Media:
+        return gallery.image(render_page(passage(np.random.default_rng(text), 150), seed)[0])
+
+    judge = Judge(settings, gallery.pixels, gallery.frames)
+    pairs = [(page(seed, 1000 + seed), page(seed, 2000 + seed)) for seed in range(20)]
+    assert sum(judge.alike(a, b, Like(1.0)) for a, b in pairs) <= 1
+    mirrored = [gallery.image(turned(gallery.encoded(small(gallery.pixels(a))), 4)) for a, _ in pairs]
+    assert all(judge.alike(a, copy, Like(1.0)) for (a, _), copy in zip(pairs, mirrored, strict=True))
 
 
 def test_where_tiles_disagree_ssim_breaks_the_tie_and_only_then(
