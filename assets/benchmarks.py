@@ -5,10 +5,12 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from assets import encoding
 from assets.raw import listing, located, named_folder, read, world_folder
 from assets.stage import Body, Project, Work, stage
+from pixelis_pipeline.media.image import Pixels
 from pixelis_pipeline.media.pack import Packer
-from pixelis_pipeline.records import Accepted, Json, Outcome, Question, Rejected, Sample
+from pixelis_pipeline.records import Accepted, Json, Media, Outcome, Question, Rejected, Sample
 from pixelis_pipeline.settings import BENCHMARKS
 from pixelis_pipeline.sources.contract import Reader
 from pixelis_pipeline.sources.whitelist import WhitelistEntry
@@ -214,6 +216,7 @@ READ = tuple(f"benchmarks/{name}" for name in sorted(BENCHMARKS))
     inputs=(*READ, "benchmarks/capabilities"),
     conserves=(*READ, "benchmarks/capabilities"),
     settings=("media",),
+    outside=encoding.version,
     kinds=("parquet",),
 )
 def evaluation_whitelist(work: Work) -> Iterator[Outcome[WhitelistEntry]]:
@@ -223,9 +226,18 @@ def evaluation_whitelist(work: Work) -> Iterator[Outcome[WhitelistEntry]]:
 
     held_out = [sample for key in READ for sample in work.read(key, Sample)]
     held_out += [_as_sample(q) for q in work.read("benchmarks/capabilities", Question)]
-    project = work.project
-    with work.progress(len(held_out)) as advance, vectors.writer(work.folder) as describe:
-        for entry in whitelist(held_out, project.reduced, project.key_frames, describe):
+    project, encoder = work.project, encoding.opened(work.project)
+    with (
+        work.progress(len(held_out)) as advance,
+        vectors.writer(work.folder) as describe,
+        vectors.embedder(work.folder, encoder) as embed,
+    ):
+
+        def seen(media: Media, view: int, picture: Pixels) -> None:
+            describe(media, view, picture)
+            embed(media, view, picture)
+
+        for entry in whitelist(held_out, project.reduced, project.key_frames, seen):
             advance(1)
             yield Accepted(entry.parents[0], (entry,))
 

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,11 @@ from typing import NoReturn
 import numpy as np
 import pyarrow.parquet as pq
 
-from assets import benchmarks, recall  # noqa: F401  (benchmarks declares stages that are read here)
+from assets import benchmarks, encoding, recall  # noqa: F401  (benchmarks declares stages that are read here)
 from assets.stage import LINE, Project, StageError, Work, stage
 from assets.traces import RAW
 from pixelis_pipeline.curation import vectors
-from pixelis_pipeline.curation.evaluation_twins import Cuts, Look
+from pixelis_pipeline.curation.evaluation_twins import Look, Near
 from pixelis_pipeline.curation.fingerprints import Fingerprint, MediaFingerprint
 from pixelis_pipeline.curation.leakage import LeakageReport
 from pixelis_pipeline.ledger.chain import Input
@@ -33,6 +33,7 @@ whole = partial(stage, group="curation", settings=("curation", "media"), kinds=(
     partitions=LINE,
     inputs=("replayed_trajectories", *RAW),
     settings=("media",),
+    outside=encoding.version,
     kinds=("imagehash",),
 )
 def media_fingerprints(work: Work) -> Iterator[Outcome[Fingerprint]]:
@@ -58,6 +59,7 @@ def media_fingerprints(work: Work) -> Iterator[Outcome[Fingerprint]]:
             known[sha] = replace(look.fingerprint, text=text.get(sha, ""))
             for view, rows in enumerate(look.rows):
                 write.add(look.media, view, rows)
+    _embed(work, known, unread)
 
     def refuse(medium: Media) -> NoReturn:
         raise unread[medium.sha256]
@@ -66,21 +68,67 @@ def media_fingerprints(work: Work) -> Iterator[Outcome[Fingerprint]]:
         yield fingerprint(trace, refuse, refuse, batch=work.batch, known=known)
 
 
-def _cuts(work: Work) -> Cuts:
-    """What descriptors say of training and evaluation media: which may be cut out of which."""
-    from pixelis_pipeline.curation.twins import cuts
+def _embed(work: Work, known: dict[str, MediaFingerprint], unread: dict[str, MediaError]) -> None:
+    """Write the embeddings of what is `known`, where an encoder is set. Pictures are decoded once more, here:
+    the model is loaded once, and so few of them are in memory. A medium that is gone by now is `unread`."""
+    from pixelis_pipeline.sources.whitelist import views
 
-    ours = vectors.read(work.folders("media_fingerprints"))
-    return cuts(ours, vectors.read(work.folders("evaluation_whitelist")), work.settings.curation)
+    encoder = encoding.opened(work.project)
+    if encoder is None:
+        return
+    work.digests["encoder"] = encoder.version
+    with vectors.embedder(work.folder, encoder) as embed, work.progress(len(known)) as advance:
+        for sha in list(known):
+            advance(1)
+            media = known[sha].media
+            try:
+                shown = views(media, work.project.reduced, work.project.key_frames)
+            except MediaError as error:
+                unread[sha] = error
+                del known[sha]
+                continue
+            for view, picture in enumerate(shown):
+                embed(media, view, picture)
 
 
-def _look(work: Work, whitelist: Sequence[WhitelistEntry], cuts: Cuts) -> Look:
+def _embeddings(work: Work, asset: str) -> vectors.Vectors | None:
+    """The embeddings of all media of `asset`; None where it was made without an encoder. StageError where
+    partitions were made by two, or only some with one."""
+    try:
+        return vectors.embeddings(work.folders(asset))
+    except (ValueError, FileNotFoundError) as error:
+        raise StageError(f"{error}: run `pixelis run` so that one encoder makes all of {asset}") from error
+
+
+def _near(work: Work, films: Set[str]) -> Near:
+    """What vectors say of training and evaluation media: which may be one, or cut out of which."""
+    from pixelis_pipeline.curation.evaluation_twins import near
+
+    sides = "media_fingerprints", "evaluation_whitelist"
+    ours, theirs = (vectors.read(work.folders(asset)) for asset in sides)
+    seen, held = (_embeddings(work, asset) for asset in sides)
+    if (seen is None) != (held is None):
+        raise StageError(
+            "only one of media_fingerprints and evaluation_whitelist has embeddings: run `pixelis run`"
+        )
+    both = (seen, held) if seen is not None and held is not None else None
+    try:
+        return near((ours, theirs), both, films, work.settings.curation)
+    except ValueError as error:
+        raise StageError(f"{error}: run `pixelis run`") from error
+
+
+def _films(media: Iterable[Media]) -> set[str]:
+    return {each.sha256 for each in media if each.kind == "video"}
+
+
+def _look(work: Work, whitelist: Sequence[WhitelistEntry], near: Near) -> Look:
     """Settles by their pixels whether a training and an evaluation medium are one."""
     from pixelis_pipeline.curation.evaluation_twins import by_pixels
 
     held = {media.sha256: media for entry in whitelist for media in entry.media}
     project = work.project
-    return by_pixels(held, work.settings.curation, project.reduced, project.key_frames, cuts)
+    return by_pixels(held, work.settings.curation, project.reduced, project.key_frames, near)
 
 
 @stage(
@@ -101,15 +149,19 @@ def deduplicated_trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
     settings, project = work.settings.curation, work.project
     fingerprints = list(work.read("media_fingerprints", Fingerprint))
     whitelist = list(work.read("evaluation_whitelist", WhitelistEntry))
-    cuts = _cuts(work)
+    media = [m.media for each in fingerprints for m in each.media] + [
+        m for each in whitelist for m in each.media
+    ]
+    near = _near(work, _films(media))
     clear: list[Fingerprint] = []
-    for outcome in against(fingerprints, whitelist, settings, _look(work, whitelist, cuts), cuts):
+    for outcome in against(fingerprints, whitelist, settings, _look(work, whitelist, near), near):
         if isinstance(outcome, Accepted):
             clear.extend(outcome.records)
         elif isinstance(outcome, Rejected):
             yield outcome
     seen = vectors.read(work.folders("media_fingerprints"))
-    found = deduplicate(clear, settings, project.reduced, project.key_frames, seen)
+    embedded = _embeddings(work, "media_fingerprints")
+    found = deduplicate(clear, settings, project.reduced, project.key_frames, seen, embedded)
     pq.write_table(to_table(Edge, found.edges), work.folder / "edges.parquet")
     work.about["duplicate groups"] = {root: len(later) for root, later in found.groups().items()}
     kept = [each for outcome in found.outcomes if isinstance(outcome, Accepted) for each in outcome.records]
@@ -134,10 +186,10 @@ def leakage_audit(work: Work) -> Iterator[Outcome[LeakageReport]]:
     settings = work.settings.curation
     whitelist = list(work.read("evaluation_whitelist", WhitelistEntry))
     traces = list(work.read("deduplicated_trajectories", Trajectory))
-    cuts = _cuts(work)
     media = {m.sha256: m for each in whitelist for m in each.media}
     mine = {m.sha256: m for trace in traces for m in trace.question.media}
-    same = same_by_pixels(settings, work.project.reduced, work.project.key_frames, cuts)
+    near = _near(work, _films([*media.values(), *mine.values()]))
+    same = same_by_pixels(settings, work.project.reduced, work.project.key_frames, near)
     seen = vectors.read(work.folders("media_fingerprints"))
     probes = probe(
         seen.where(np.array([sha in mine for sha in seen.owner], bool)),
@@ -145,7 +197,7 @@ def leakage_audit(work: Work) -> Iterator[Outcome[LeakageReport]]:
         settings,
         lambda ours, theirs: same(mine[ours], media[theirs]),
     )
-    report = audit(traces, whitelist, settings, _look(work, whitelist, cuts), cuts, probes)
+    report = audit(traces, whitelist, settings, _look(work, whitelist, near), near, probes)
     work.about |= {
         "pairs that agree": report.pairs,
         "spot check": f"{report.found} of {report.checked} drawn pairs leak: at most "

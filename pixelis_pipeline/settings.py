@@ -263,6 +263,12 @@ class CurationSettings(Section):
     # of one program and cuts that are none .41 (98 %), although nine tenths of their tiles agree.
     worst_agreement: Annotated[float, From("P", "measured on copies, screens and plots")] = 0.4
     ssim: Annotated[float, From("P", "breaks ties only")] = 0.9
+    # A learned encoder, none by default: a folder for transformers, or open_clip:MODEL:FILE. What lies there
+    # is digested (`curation.encoders.version`), so where it lies decides nothing.
+    encoder: Annotated[str, Field(exclude=True)] = ""
+    encoder_device: Annotated[str, Field(exclude=True)] = "cpu"
+    encoder_image: Annotated[float, From("P", "§3.1, cosine of two images"), Field(gt=0, le=1)] = 0.95
+    encoder_frame: Annotated[float, From("P", "§3.1, cosine of two frames"), Field(gt=0, le=1)] = 0.93
     video_agreement: Annotated[float, From("P")] = 0.8
     weight_logic: Annotated[float, From("P")] = 0.4
     weight_structure: Annotated[float, From("P")] = 0.3

@@ -1,4 +1,4 @@
-"""Stage 1 of de-duplication: the same question on the same bytes, and near-duplicate media.
+"""De-duplication: the same question on the same bytes, and near-duplicate media.
 
 Trajectories arrive in the total order. One is kept unless something before it is its duplicate, so a later
 batch can lose its own items to what stands but never removes what stands. A medium that was removed
@@ -30,6 +30,7 @@ PARAMETERS = {
     "worst_agreement",
     "ssim",
 }
+ENCODED = {"encoder_image", "encoder_frame", "leak_agreement"}  # and these, where there is an encoder
 Asked = tuple[object, ...]
 
 
@@ -71,23 +72,27 @@ def deduplicate(
     pixels: Pixels,
     frames: Frames,
     vectors: Vectors | None = None,
+    embeddings: Vectors | None = None,
 ) -> Deduplication:
     """One outcome per fingerprint, in the total order (batch, source, id), whatever order they came in.
 
     Rules: "exact duplicate" (same media bytes, question, choices, span and kind of trace),
     "near-duplicate image" or "near-duplicate video" (decided by pHash: `measured` is the distance; else the
-    agreement of tiles, or SSIM). `twin` is the id of the kept trajectory in the output, `detail` names both
-    media. `vectors` are the media's descriptors; without them only pHash finds candidates. Raises what the
-    decoders raise for a candidate that must be looked at.
+    agreement of tiles, SSIM, or the cosine of embeddings). `twin` is the id of the kept trajectory in the
+    output, `detail` names both media. `vectors` are the media's descriptors, `embeddings` what a learned
+    encoder makes of them; without either only pHash finds candidates. Raises what the decoders raise for a
+    candidate that must be looked at.
     """
     ordered = sorted(fingerprints, key=lambda f: (total_order(f.trajectory), f.id))
     media: dict[str, MediaFingerprint] = {}
     for found in ordered:
         for medium in found.media:
             media.setdefault(medium.media.sha256, medium)
-    near = candidates(list(media.values()), settings, vectors)
+    near = candidates(list(media.values()), settings, vectors, embeddings)
     corpus = _Corpus(media, judged(media, near, Judge(settings, pixels, frames)))
     parameters = settings.model_dump(include=PARAMETERS)
+    if embeddings is not None:
+        parameters |= settings.model_dump(include=ENCODED) | {"encoder": embeddings.encoder}
     return Deduplication(tuple(corpus.admit(found, parameters) for found in ordered), tuple(corpus.edges))
 
 

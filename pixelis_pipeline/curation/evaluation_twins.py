@@ -7,37 +7,41 @@ say. Questions and answers alone never block: "How many circles are there?" and 
 thousands of honest items.
 
 Descriptors find what no pHash can: an image cut out of another, or one put into a border. Such a pair is a
-leak if the pixels agree where the two lie over each other, else nothing.
+leak if the pixels agree where the two lie over each other, else nothing. So do the embeddings of a learned
+encoder, where one is set: such a pair is a leak unless the two merely share a template (`Judge.alike`).
 
-Not caught are flipped and turned copies, and cuts that leave less than some 75 % of a side: docs/LEAKAGE.md
-has the shares. Two videos of plain views are one only if `video_agreement` of their views agree.
+Without an encoder flipped and turned copies are not caught; cuts that leave less than some 75 % of a side are
+not with one either: docs/LEAKAGE.md has the shares. Two videos of plain views are one only if
+`video_agreement` of their views agree.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from pixelis_pipeline.curation.fingerprints import Fingerprint
 from pixelis_pipeline.curation.hamming import between, from_hex
-from pixelis_pipeline.curation.twins import Cut, Judge
+from pixelis_pipeline.curation.twins import Candidate, Judge, cuts, likes
+from pixelis_pipeline.curation.vectors import Vectors
 from pixelis_pipeline.records import Accepted, Media, Outcome, Rejected, Trajectory
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.sources.whitelist import Frames, Pixels, WhitelistEntry, answer_text, text_key
 
 STAGE = "evaluation_twins"
 Look = Callable[[Trajectory, WhitelistEntry], bool]
-Cuts = Mapping[tuple[str, str], Cut]  # (training sha256, evaluation sha256)
-NO_CUTS: Cuts = {}
+Near = Mapping[tuple[str, str], Candidate]  # (training sha256, evaluation sha256)
+NOTHING: Near = {}
 
 
 @dataclass(frozen=True, slots=True)
 class LeakageHit:
     """A training item (`of`) and an evaluation item whose media meet. `signals` starts with "media" or
     "media-like" and adds "question" and "answer" where they agree too; `distance` is in bits. `by` is what
-    brought the two together: "pHash" (or their bytes), or "descriptor"."""
+    brought the two together: "pHash" (or their bytes), "descriptor", or "encoder"."""
 
     of: str
     entry: str
@@ -53,19 +57,40 @@ class LeakageHit:
         return self.signals[0] == "media" or len(self.signals) == 3
 
 
+def near(
+    descriptors: tuple[Vectors, Vectors],
+    embeddings: tuple[Vectors, Vectors] | None,
+    films: AbstractSet[str],
+    settings: CurationSettings,
+) -> Near:
+    """The pairs of media that vectors bring together, descriptors and, where there are any, embeddings: of
+    training and of evaluation media each. `films` are the videos of both, sha256. ValueError where the
+    embeddings are of two encoders."""
+    found = {pair: Candidate(cut=cut) for pair, cut in cuts(*descriptors, settings).items()}
+    if embeddings is not None:
+        ours, theirs = embeddings
+        if ours.encoder != theirs.encoder:
+            raise ValueError("training and evaluation media were embedded by two encoders")
+        for pair, like in likes(ours, theirs, films, settings).items():
+            found[pair] = replace(found.get(pair, Candidate()), like=like)
+    return found
+
+
 def same_by_pixels(
-    settings: CurationSettings, pixels: Pixels, frames: Frames, cuts: Cuts = NO_CUTS
+    settings: CurationSettings, pixels: Pixels, frames: Frames, near: Near = NOTHING
 ) -> Callable[[Media, Media], bool]:
-    """Decides whether a training and an evaluation medium agree place by place, as wholes or by one of
-    `cuts`. What was decided of two media is remembered. Raises what the decoders raise."""
+    """Decides whether a training and an evaluation medium agree place by place, as wholes or by what `near`
+    says of them. What was decided of two media is remembered. Raises what the decoders raise."""
     judge = Judge(settings, pixels, frames)
 
     @cache
     def same(ours: Media, theirs: Media) -> bool:
-        cut = cuts.get((ours.sha256, theirs.sha256))
+        found = near.get((ours.sha256, theirs.sha256), Candidate())
+        cut, like = found.cut, found.like
         return ours.kind == theirs.kind and (
             judge.agreement(ours, theirs) >= settings.leak_agreement
             or (cut is not None and judge.cut_agreement(ours, theirs, cut)[0] >= settings.leak_agreement)
+            or (like is not None and judge.alike(ours, theirs, like))
         )
 
     return same
@@ -76,11 +101,11 @@ def by_pixels(
     settings: CurationSettings,
     pixels: Pixels,
     frames: Frames,
-    cuts: Cuts = NO_CUTS,
+    near: Near = NOTHING,
 ) -> Look:
     """Decides a media-like pair: whether any two of their media are one by `same_by_pixels`. `evaluation`
     finds the benchmarks' media by sha256 (KeyError for one it lacks)."""
-    same = same_by_pixels(settings, pixels, frames, cuts)
+    same = same_by_pixels(settings, pixels, frames, near)
 
     def look(trajectory: Trajectory, entry: WhitelistEntry) -> bool:
         return any(
@@ -97,17 +122,17 @@ def hits(
     entries: Sequence[WhitelistEntry],
     settings: CurationSettings,
     look: Look,
-    cuts: Cuts = NO_CUTS,
+    near: Near = NOTHING,
 ) -> list[LeakageHit]:
     """Every pair of a fingerprinted training item and an evaluation item whose media meet, exact and
-    complete, sorted by both ids. One view of a video is enough. `cuts` are the pairs that descriptors found;
-    one that the pixels refute is no hit. Raises what `look` raises."""
+    complete, sorted by both ids. One view of a video is enough. `near` are the pairs that vectors found; one
+    that the pixels refute is no hit. Raises what `look` raises."""
     met: dict[tuple[int, int], tuple[bool, int]] = {}
     for t, e, trusted, distance in _meetings(trajectories, entries, settings):
         before = met.get((t, e), (False, 65))
         met[t, e] = (trusted or before[0], min(distance, before[1]))
     seen = set(met)
-    for t, e in _cut(trajectories, entries, cuts):
+    for t, e in _holding(trajectories, entries, near):
         if (t, e) not in met and look(trajectories[t], entries[e]):
             met[t, e] = (True, _distance(trajectories[t], entries[e]))
     found = []
@@ -119,14 +144,20 @@ def hits(
         signals += ["question"] * bool(question and question == entry.question_key)
         signals += ["answer"] * bool(answer and answer == entry.answer_key)
         told = (trajectories[t].id, entry.id, entry.benchmark, entry.record, tuple(signals), distance)
-        found.append(LeakageHit(*told, by="pHash" if (t, e) in seen else "descriptor"))
+        found.append(LeakageHit(*told, by="pHash" if (t, e) in seen else _by(trajectories[t], entry, near)))
     return sorted(found, key=lambda hit: (hit.of, hit.entry))
 
 
-def _cut(
-    trajectories: Sequence[Trajectory], entries: Sequence[WhitelistEntry], cuts: Cuts
+def _by(trajectory: Trajectory, entry: WhitelistEntry, near: Near) -> str:
+    """Which vectors brought two items together."""
+    pairs = [(m.sha256, digest) for m in trajectory.question.media for digest in entry.media_sha256]
+    return "descriptor" if any(pair in near and near[pair].cut for pair in pairs) else "encoder"
+
+
+def _holding(
+    trajectories: Sequence[Trajectory], entries: Sequence[WhitelistEntry], near: Near
 ) -> Iterable[tuple[int, int]]:
-    """(training index, evaluation index) of the items that hold the two media of a cut."""
+    """(training index, evaluation index) of the items that hold the two media of a pair."""
     ours, theirs = defaultdict(list), defaultdict(list)
     for t, trajectory in enumerate(trajectories):
         for media in trajectory.question.media:
@@ -134,7 +165,7 @@ def _cut(
     for e, entry in enumerate(entries):
         for digest in entry.media_sha256:
             theirs[digest].append(e)
-    for left, right in cuts:
+    for left, right in near:
         yield from ((t, e) for t in ours.get(left, ()) for e in theirs.get(right, ()))
 
 
@@ -148,12 +179,12 @@ def against(
     entries: Sequence[WhitelistEntry],
     settings: CurationSettings,
     look: Look,
-    cuts: Cuts = NO_CUTS,
+    near: Near = NOTHING,
 ) -> list[Outcome[Fingerprint]]:
     """Reject what `audit` would call a leak before it reaches anything: rule "evaluation twin", `measured`
     in bits, `twin` the whitelist entry. What is kept passes unchanged, in the order given."""
     blocking: dict[str, LeakageHit] = {}
-    for hit in hits([f.trajectory for f in fingerprints], entries, settings, look, cuts):
+    for hit in hits([f.trajectory for f in fingerprints], entries, settings, look, near):
         if hit.blocks:
             blocking.setdefault(hit.of, hit)
     return [_kept_out(f, blocking.get(f.trajectory.id), settings) for f in fingerprints]
@@ -180,23 +211,23 @@ def leaks(
     entry: WhitelistEntry,
     settings: CurationSettings,
     look: Look,
-    cuts: Cuts = NO_CUTS,
+    near: Near = NOTHING,
 ) -> bool:
     """The rule of this module for one pair, written out without any index."""
     ours, theirs = [m.sha256 for m in trajectory.question.media], entry.media_sha256
     if set(ours) & set(theirs):
         return True
-    near = [
+    hashed = [
         information
         for digits, information in zip(trajectory.phash, trajectory.information, strict=True)
         for other in entry.phash
         if (int(digits, 16) ^ int(other, 16)).bit_count() <= settings.phash_distance
     ]
-    if near and max(near) >= settings.information_floor:
+    if hashed and max(hashed) >= settings.information_floor:
         return True
-    if near and all(keys(trajectory)) and keys(trajectory) == (entry.question_key, entry.answer_key):
+    if hashed and all(keys(trajectory)) and keys(trajectory) == (entry.question_key, entry.answer_key):
         return True
-    met = bool(near) or any((a, b) in cuts for a in ours for b in theirs)
+    met = bool(hashed) or any((a, b) in near for a in ours for b in theirs)
     return met and look(trajectory, entry)
 
 

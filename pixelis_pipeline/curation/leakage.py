@@ -13,7 +13,7 @@ from hashlib import sha256
 import numpy as np
 from scipy.special import betaincinv
 
-from pixelis_pipeline.curation.evaluation_twins import NO_CUTS, Cuts, LeakageHit, Look, hits, keys, leaks
+from pixelis_pipeline.curation.evaluation_twins import NOTHING, LeakageHit, Look, Near, hits, keys, leaks
 from pixelis_pipeline.records import Json, Trajectory, canonical
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.sources.whitelist import WhitelistEntry
@@ -87,7 +87,7 @@ def audit(
     entries: Iterable[WhitelistEntry],
     settings: CurationSettings,
     look: Look,
-    cuts: Cuts = NO_CUTS,
+    near: Near = NOTHING,
     probes: tuple[int, int] = (0, 0),
 ) -> LeakageReport:
     """Compare all training items with all evaluation items; independent of the order of either.
@@ -97,8 +97,8 @@ def audit(
     """
     training = sorted(trajectories, key=lambda t: t.id)
     evaluation = sorted(entries, key=lambda e: e.id)
-    met = hits(training, evaluation, settings, look, cuts)
-    checked, found = _spot_check(training, evaluation, settings, look, cuts)
+    met = hits(training, evaluation, settings, look, near)
+    checked, found = _spot_check(training, evaluation, settings, look, near)
     return LeakageReport(
         training=len(training),
         evaluation=len(evaluation),
@@ -121,7 +121,7 @@ def _spot_check(
     evaluation: Sequence[WhitelistEntry],
     settings: CurationSettings,
     look: Look,
-    cuts: Cuts,
+    near: Near,
 ) -> tuple[int, int]:
     """(pairs drawn, leaks among them). Nothing is drawn where one side is empty."""
     if not training or not evaluation:
@@ -132,7 +132,7 @@ def _spot_check(
     found = 0
     for pair, times in zip(*(column.tolist() for column in np.unique_counts(pairs)), strict=True):
         t, e = divmod(pair, len(evaluation))
-        found += times * leaks(training[t], evaluation[e], settings, look, cuts)
+        found += times * leaks(training[t], evaluation[e], settings, look, near)
     return settings.spot_check, found
 
 

@@ -25,11 +25,15 @@ WORST = 10.0  # percentile of the tiles
 FEW = 12  # tiles that must stand for a cut to be told from a thing that merely lies elsewhere
 
 
-def thumbnail(picture: Array) -> Array:
-    """`picture` (uint8 [H, W, 3]) blurred, as uint8 [SIDE, SIDE, 3], averaged where it shrinks."""
+def small(picture: Array) -> Array:
+    """`picture` (uint8 [H, W, 3]) as uint8 [SIDE, SIDE, 3], averaged where it shrinks."""
     shrinks = max(picture.shape[:2]) > SIDE
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.GaussianBlur(cv2.resize(picture, (SIDE, SIDE), interpolation=method), (0, 0), BLUR)
+    return cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def thumbnail(picture: Array) -> Array:
+    """`picture` (uint8 [H, W, 3]) blurred, as uint8 [SIDE, SIDE, 3]."""
+    return cv2.GaussianBlur(small(picture), (0, 0), BLUR)
 
 
 def agreement(a: Array, b: Array) -> float:
