@@ -4,13 +4,14 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import curation, demo, joins, ledger, replay, requests, scale, teacher, tools
+from benchmarks import curation, demo, fingerprints, joins, ledger, replay, requests, scale, teacher, tools
 from benchmarks.measurement import Measurement, show, write
 
 SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
     "ledger": lambda given: ledger.suite(),
     "tools": lambda given: tools.suite(),
     "replay": lambda given: replay.suite(),
+    "fingerprints": lambda given: fingerprints.suite(),
     "joins": lambda given: joins.suite(),
     "teacher": lambda given: teacher.suite(),
     "requests": lambda given: requests.suite(),
