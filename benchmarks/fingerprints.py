@@ -65,8 +65,10 @@ def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> Array:
     top, left = random.integers(rows - h + 1), random.integers(columns - w + 1)
     part = np.ascontiguousarray(whole[top : top + h, left : left + w, :][:, :: random.choice((-1, 1))])
     enlarged = cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC)
-    noise = random.standard_normal(enlarged.shape, np.float32) * np.float32(random.uniform(*NOISE))
-    return (enlarged + noise).round().clip(0, 255).astype(np.uint8)
+    noise = np.empty((height, 3 * width), np.int16)
+    cv2.setRNGSeed(number)
+    cv2.randn(noise, 0, random.uniform(*NOISE))
+    return np.asarray(cv2.add(enlarged, noise.reshape(enlarged.shape), dtype=cv2.CV_8U))
 
 
 def _save(number: int, folder: Path, width: int, height: int) -> Path:
