@@ -67,7 +67,7 @@ def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> Array:
     enlarged = cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC)
     noise = np.empty((height, 3 * width), np.int16)
     cv2.setRNGSeed(number)
-    cv2.randn(noise, 0, random.uniform(*NOISE))
+    cv2.randn(noise, np.zeros(1), random.uniform(*NOISE, 1))
     return np.asarray(cv2.add(enlarged, noise.reshape(enlarged.shape), dtype=cv2.CV_8U))
 
 
