@@ -34,7 +34,7 @@ from pixelis_pipeline.world.grounds import PHOTOGRAPHS, photograph
 
 Array = np.ndarray[Any, Any]
 
-COUNT, PART = 2_000, 500  # pictures, and of these at a turn
+COUNT, PART = 2_000, 250  # pictures, and of these at a turn
 WIDTH, HEIGHT, QUALITY = 2_000, 1_500, 90
 CUT = (0.5, 0.95)  # of a photograph's side
 NOISE = (1.5, 5.5)  # grey levels, standard deviation
