@@ -4,13 +4,26 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import curation, demo, joins, ledger, recall, replay, requests, scale, teacher, tools
+from benchmarks import (
+    curation,
+    demo,
+    fingerprints,
+    joins,
+    ledger,
+    recall,
+    replay,
+    requests,
+    scale,
+    teacher,
+    tools,
+)
 from benchmarks.measurement import Measurement, show, write
 
 SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
     "ledger": lambda given: ledger.suite(),
     "tools": lambda given: tools.suite(),
     "replay": lambda given: replay.suite(),
+    "fingerprints": lambda given: fingerprints.suite(),
     "joins": lambda given: joins.suite(),
     "recall": lambda given: recall.suite(),
     "teacher": lambda given: teacher.suite(),

@@ -1,7 +1,7 @@
 """The exact joins of curation beside faiss, imagededup and plain NumPy: time, peak memory and the same pairs.
 
 Each run is a process of its own (`join_runs`), so a peak is that of one join with its input. imagededup is
-installed without its dependencies (torch among them): its search classes need none. Peers that take minutes
+installed without torch: its search classes need none. Peers that take minutes
 run for a stated part of the queries; a ratio is always of rates that were measured, never of sizes not run.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import join_runs
 from benchmarks.measurement import Measurement, compared, measured
-from benchmarks.peer_environment import PEERS, ROOT, UV, python_of
+from benchmarks.peer_environment import ROOT, imagededup_python, python_of
 
 SEED = 64_008
 HASHES, PLANTED = 1_000_000, 2_000
@@ -61,26 +61,6 @@ def run(python: Path, method: str, rows: Path, limit: float, queries: int) -> di
     if done.returncode:
         raise RuntimeError(f"{method}: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def imagededup_python() -> Path | None:
-    """A Python with NumPy and imagededup 0.3.3.post2 alone; None where the package index is out of reach."""
-    place = PEERS / "imagededup"
-    python, mark = place / "bin" / "python", place / ".ready"
-    commands = (
-        [UV, "venv", "--quiet", "--clear", "--python", sys.executable, place],
-        [UV, "pip", "install", "--quiet", "--python", python, "numpy"],
-        [UV, "pip", "install", "--quiet", "--python", python, "--no-deps", "imagededup==0.3.3.post2"],
-    )
-    if not mark.is_file():
-        try:
-            for command in commands:
-                subprocess.run(list(map(str, command)), check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            print(f"imagededup is absent: {error}", file=sys.stderr)
-            return None
-        mark.touch()
-    return python
 
 
 def _agree(mine: dict[str, Any], theirs: dict[str, Any]) -> str:

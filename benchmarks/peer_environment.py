@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version as installed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -9,16 +10,34 @@ UV = ROOT / ".tools" / "uv" / "bin" / "uv"
 PEERS = ROOT / ".tools" / "peers"
 
 
+# What imagededup's hashes and searches import, in the versions that stand here, so that both decode alike.
+HASHING = ("numpy", "pillow", "PyWavelets", "scikit-learn", "scipy", "tqdm")
+
+
 def python_of(package: str, version: str) -> Path | None:
     """The Python that can import `package` in exactly this version, installed now if it is not there yet;
     None, with a word on standard error, where the package index is out of reach."""
+    return _python(package, version, [[f"{package}=={version}"]])
+
+
+def imagededup_python() -> Path | None:
+    """A Python with imagededup 0.3.3.post2 and what its hashes and searches need, torch not among it; None as
+    with `python_of`."""
+    version = "0.3.3.post2"
+    needed = [f"{name}=={installed(name)}" for name in HASHING]
+    return _python("imagededup", version, [needed, ["--no-deps", f"imagededup=={version}"]])
+
+
+def _python(package: str, version: str, installs: list[list[str]]) -> Path | None:
     place = PEERS / package
     python, mark = place / "bin" / "python", place / ".ready"
-    if mark.is_file() and mark.read_text() == version:
+    told = " ".join(each for some in installs for each in some)
+    if mark.is_file() and mark.read_text() == told:
         return python
+    pip = [UV, "pip", "install", "--quiet", "--python", python]
     commands = (
         [UV, "venv", "--quiet", "--clear", "--python", sys.executable, place],
-        [UV, "pip", "install", "--quiet", "--python", python, f"{package}=={version}"],
+        *([*pip, *i] for i in installs),
     )
     try:
         for command in commands:
@@ -27,5 +46,5 @@ def python_of(package: str, version: str) -> Path | None:
         said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         print(f"{package}=={version} is absent: {said[-1] if said else error}", file=sys.stderr)
         return None
-    mark.write_text(version)
+    mark.write_text(told)
     return python
