@@ -100,8 +100,11 @@ def show(project: Project, given: argparse.Namespace) -> int:
         ours = [path for path in folder.files(given.folder.resolve()) if path not in held_there]
     except NotADirectoryError as error:
         raise StageError(str(error)) from error
+    if given.against and not theirs:
+        raise StageError(f"{given.against} holds no image or video: there is nothing to compare with")
     if not ours:
-        raise StageError(f"{given.folder} holds no image or video")
+        beside = f" that is not in {given.against} too" if given.against else ""
+        raise StageError(f"{given.folder} holds no image or video{beside}")
     for place in filter(None, (given.out, given.json)):
         if not place.absolute().parent.is_dir() or place.is_dir():
             raise StageError(f"{place} cannot be written: give the name of a file in a folder that is there")

@@ -12,6 +12,7 @@ from evaluation.funnel import ALL, Example, Row
 from pixelis_pipeline.columns import to_table
 from pixelis_pipeline.ledger import artifact
 from pixelis_pipeline.ledger.chain import Input, RunRecord
+from pixelis_pipeline.ledger.ledger import WHOLE
 from pixelis_pipeline.records import Accepted, Json, Outcome, Rejected
 
 EXAMPLES = "examples.parquet"
@@ -32,6 +33,14 @@ COLUMNS = (
 )
 
 
+def _line_of(project: Project, partition: str) -> Json:
+    """The run records that are counted. An input whose records were all refused changes counts above and not
+    one byte of the splits, by which alone this would seem settled."""
+    version = project.ledger.current("training_splits")
+    made = lineage(project.ledger, [Input("training_splits", WHOLE, version)]) if version else {}
+    return {f"{r.asset} [{r.partition}]": r.hash for records in made.values() for r in records}
+
+
 @stage(
     "quality_funnel",
     record=Row,
@@ -39,6 +48,7 @@ COLUMNS = (
     inputs=("training_splits",),
     conserves=(),
     settings=("media",),
+    outside=_line_of,
     kinds=("parquet",),
     stable=False,
 )
@@ -87,15 +97,15 @@ def _pictured(project: Project, record: RunRecord) -> Iterator[Json]:
 
 
 def _refused(project: Project, key: str, records: Sequence[RunRecord]) -> Iterator[Example]:
-    behind: dict[str, RunRecord] = {}
+    behind: dict[int, RunRecord] = {}  # by the rejection itself: two sources may give records one name
     chosen: list[Rejected] = []
     for record in records:
         folder = project.ledger.folder(record.asset, record.partition, record.version)
         some = different(artifact.rejected(folder), REFUSED)
-        behind |= {each.of: record for each in some}
+        behind |= {id(each): record for each in some}
         chosen += some
     for each in different(chosen, REFUSED):
-        record = behind[each.of]
+        record = behind[id(each)]
         folders = there(project, (Input(record.asset, record.partition, record.version), *record.inputs))
         ((_, row, twin),) = refused(folders, [each])
         said = " – ".join(part for part in (caption(row)[:WORDS], reason(each)[:WORDS]) if part)

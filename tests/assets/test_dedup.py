@@ -208,6 +208,8 @@ def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
         (["nowhere"], "is no folder"),
         (["empty"], "holds no image or video"),
         (["empty", "--against", "nowhere"], "is no folder"),
+        (["full", "--against", "empty"], "nothing to compare with"),
+        (["full", "--against", "full"], "that is not in full too"),
         (["full", "--out", "nowhere/p.html"], "cannot be written"),
         (["full", "--out", "empty"], "cannot be written"),
         (["full", "--out", "p", "--json", "p"], "both name p"),

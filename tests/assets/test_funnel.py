@@ -9,6 +9,7 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
+from assets.batches import add
 from assets.examples import refused, there
 from assets.funnel import EXAMPLES
 from assets.stage import STAGES, Project
@@ -112,3 +113,25 @@ def _splits(made: Project) -> tuple[Input, ...]:
     version = made.ledger.current("training_splits")
     assert version is not None
     return (Input("training_splits", "all", version),)
+
+
+def test_a_batch_of_which_nothing_is_left_is_counted(copy: Project) -> None:
+    """Its records change no byte of the splits, and every one of its later artifacts is empty."""
+    sources = copy.settings.model_dump()["sources"]
+    sources["sa1b"]["teacher"] = "none"
+    out = project(copy.root, sources=sources)
+    assert run(out, ["quality_funnel"]) == 0
+    before = {row.stage: row for row in _counted(out)}
+    add(copy.root, "001", ["sa1b"], out.settings.batches)
+    assert run(project(copy.root, sources=sources), ["quality_funnel"]) == 0
+    after = {row.stage: row for row in _counted(project(copy.root, sources=sources))}
+    more = after["raw"].emitted - before["raw"].emitted
+    assert (
+        more > 0
+        and after["synthesis_plan"].rules["left out"] == before["synthesis_plan"].rules["left out"] + more
+    )
+    assert after["training_splits"].emitted == before["training_splits"].emitted
+
+
+def _counted(made: Project) -> list[Row]:
+    return [r for r in artifact.records(made.ledger.folder("quality_funnel"), Row) if r.source == ALL]
