@@ -30,8 +30,8 @@ What is found: copies re-encoded, rescaled, recoloured, brightened, blurred; cut
 films re-encoded, at another rate, or trimmed. What is not: flipped or turned copies, collages, a watermark
 over more than a few per cent of the picture (docs/LEAKAGE.md has the shares). Nothing is moved or deleted.
 
-The file to keep is the first of its group by path. A run that was stopped goes on: what was seen is
-remembered under data/.work/dedup until a file changes.
+The file to keep is the first of its group by path; with --against all that stand there. A run that was
+stopped goes on: what was seen is remembered under data/.work/dedup until a file changes.
 Exit status: 0; 1 where --against found something, or a file could not be read for now.
 """
 
@@ -51,8 +51,8 @@ td, th { padding: .1rem .8rem .1rem 0; text-align: left; }
 {{ groups|length }} groups; {{ spare }} files could go. {{ refused|length }} files could not be read.</p>
 {% for group in groups %}<section><h2>Group {{ loop.index }}</h2><div class="row">
 {% for file in group.files %}<figure>{% if file.picture %}<img alt="" src="{{ file.picture }}">{% endif %}
-<figcaption><span{% if loop.first %} class="keep"{% endif %}>{{ file.path }}</span><br>
-{{ file.size }}{% if loop.first %}, keep{% endif %}</figcaption></figure>{% endfor %}</div>
+<figcaption><span{% if file.keep %} class="keep"{% endif %}>{{ file.path }}</span><br>
+{{ file.size }}{% if file.keep %}, keep{% endif %}</figcaption></figure>{% endfor %}</div>
 <table><tr><th>one<th>other<th>evidence<th>value<th>threshold</tr>
 {% for link in group.links %}<tr><td>{{ link.first }}<td>{{ link.second }}<td>{{ link.signal }}
 <td>{{ "%.3g"|format(link.measured) }}<td>{{ "%.3g"|format(link.threshold) }}</tr>
@@ -94,17 +94,24 @@ def show(project: Project, given: argparse.Namespace) -> int:
     from pixelis_pipeline.engine.journal import journal
     from pixelis_pipeline.media.errors import MediaError
 
+    seen: list[Seen] = []
+    refused: list[tuple[str, str]] = []
+
+    def closed(error: OSError) -> None:
+        refused.append((str(error.filename), f"cannot be read: {error.strerror}"))
+
     try:
-        theirs = folder.files(given.against.resolve()) if given.against else []
+        theirs = folder.files(given.against.resolve(), closed) if given.against else []
         held_there = set(theirs)
-        ours = [path for path in folder.files(given.folder.resolve()) if path not in held_there]
+        ours = [path for path in folder.files(given.folder.resolve(), closed) if path not in held_there]
     except NotADirectoryError as error:
         raise StageError(str(error)) from error
     if given.against and not theirs:
         raise StageError(f"{given.against} holds no image or video: there is nothing to compare with")
     if not ours:
         beside = f" that is not in {given.against} too" if given.against else ""
-        raise StageError(f"{given.folder} holds no image or video{beside}")
+        unread = "".join(f"; {path} {why}" for path, why in refused[:1])
+        raise StageError(f"{given.folder} holds no image or video{beside}{unread}")
     for place in filter(None, (given.out, given.json)):
         if not place.absolute().parent.is_dir() or place.is_dir():
             raise StageError(f"{place} cannot be written: give the name of a file in a folder that is there")
@@ -114,9 +121,7 @@ def show(project: Project, given: argparse.Namespace) -> int:
     asked = f"{given.folder.resolve()}|{given.against}"
     name = hashlib.sha256(os.fsencode(asked)).hexdigest()[:16]
     log = project.scratch("dedup", name) / "journal.jsonl"
-    seen: list[Seen] = []
-    refused: list[tuple[str, str]] = []
-    failed = 0
+    failed = len(refused)
     paths = [*theirs, *ours]
     with journal(log, folder.Seen) as held, console.progress("looking", len(paths)) as advance:
         engine = project.settings.engine
@@ -137,27 +142,44 @@ def show(project: Project, given: argparse.Namespace) -> int:
     except MediaError as error:
         log.unlink(missing_ok=True)  # it knows the file as it was
         raise StageError(f"{error}; run again, all files will be looked at anew") from error
+    kept = _kept(found, frozenset(map(str, theirs)))
     try:
-        _write(project, given, seen, found, refused)
+        _write(project, given, seen, found, kept, refused)
     except OSError as error:
         raise StageError(f"{given.out}: {error.strerror or error}") from error
-    _say(given, seen, found, refused)
+    _say(given, seen, found, kept, refused)
     return int(bool(failed or (given.against and found)))
 
 
+def _kept(found: "list[Group]", theirs: frozenset[str]) -> frozenset[str]:
+    """The files that stay: all of the other folder, else the first of each group."""
+    first = {group.files[0].id for group in found}
+    return frozenset(first | {each.id for group in found for each in group.files if each.id in theirs})
+
+
+def _printed(name: str) -> str:
+    """A file's name on one line of a terminal, and no order to it."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+
+
 def _say(
-    given: argparse.Namespace, seen: "list[Seen]", found: "list[Group]", refused: list[tuple[str, str]]
+    given: argparse.Namespace,
+    seen: "list[Seen]",
+    found: "list[Group]",
+    kept: frozenset[str],
+    refused: list[tuple[str, str]],
 ) -> None:
     signals = Counter(link.signal for group in found for link in group.links)
-    spare = sum(len(group.files) - 1 for group in found)
+    spare = sum(each.id not in kept for group in found for each in group.files)
     for group in found[:20]:
-        console.say(f"{group.files[0].id}")
+        console.say(_printed(group.files[0].id))
         for link in group.links:
-            console.say(f"  {link.second}  is one with {link.first}: {link.signal} {link.measured:.3g}")
+            one, other = _printed(link.first), _printed(link.second)
+            console.say(f"  {other}  is one with {one}: {link.signal} {link.measured:.3g}")
     if len(found) > 20:
         console.say(f"... and {len(found) - 20} more groups")
     for path, why in refused[:20]:
-        console.error(f"not read: {path}: {why}")
+        console.error(_printed(f"not read: {path}: {why}"))
     told = ", ".join(f"{count} by {signal}" for signal, count in signals.most_common())
     console.say(
         f"{len(seen)} files compared, {len(found)} groups, {spare} files could go"
@@ -170,18 +192,20 @@ def _write(
     given: argparse.Namespace,
     seen: "list[Seen]",
     found: "list[Group]",
+    kept: frozenset[str],
     refused: list[tuple[str, str]],
 ) -> None:
     page = Environment(autoescape=True).from_string(PAGE)
     shown = [
-        {"files": [_shown(project, each) for each in group.files], "links": group.links} for group in found
+        {"files": [_shown(project, each, each.id in kept) for each in group.files], "links": group.links}
+        for group in found
     ]
     html = page.render(
         folder=given.folder,
         against=given.against,
         seen=len(seen),
         groups=shown,
-        spare=sum(len(group.files) - 1 for group in found),
+        spare=sum(each.id not in kept for group in found for each in group.files),
         refused=refused,
     )
     replace(given.out, html.encode("utf-8", "replace"))
@@ -190,6 +214,7 @@ def _write(
             {
                 "keep": group.files[0].id,
                 "files": [each.id for each in group.files],
+                "could go": [each.id for each in group.files if each.id not in kept],
                 "links": [asdict(link) for link in group.links],
             }
             for group in found
@@ -198,7 +223,7 @@ def _write(
         replace(given.json, json.dumps(told, indent=1).encode() + b"\n")
 
 
-def _shown(project: Project, each: "Seen") -> dict[str, str]:
+def _shown(project: Project, each: "Seen", keep: bool) -> dict[str, Any]:
     from pixelis_pipeline.curation.folder import thumbnail
     from pixelis_pipeline.media.errors import MediaError
 
@@ -210,6 +235,7 @@ def _shown(project: Project, each: "Seen") -> dict[str, str]:
     size = f"{media.width} x {media.height}, {each.bytes / 1024:,.0f} KB"
     return {
         "path": each.id,
+        "keep": keep,
         "size": size if media.kind == "image" else f"{media.frames} s of film, {each.bytes / 1024:,.0f} KB",
         "picture": f"data:image/webp;base64,{picture}" if picture else "",
     }

@@ -21,7 +21,7 @@ from pixelis_pipeline.ledger.ledger import MissingVersion
 from pixelis_pipeline.media.store import MediaStore
 from pixelis_pipeline.records import Json, Media, Rejected, Step
 
-_ENTITIES = {ord(sign): f"&#{ord(sign)};" for sign in "\\`*_{}[]<>|&#!"}
+_ENTITIES = {ord(sign): f"&#{ord(sign)};" for sign in "\\`*_{}[]<>|&#!~:"}
 EXAMPLES = 5
 SIDE = 224  # px, the longer side of an example's picture
 

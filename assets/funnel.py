@@ -108,7 +108,7 @@ def _refused(project: Project, key: str, records: Sequence[RunRecord]) -> Iterat
         record = behind[id(each)]
         folders = there(project, (Input(record.asset, record.partition, record.version), *record.inputs))
         ((_, row, twin),) = refused(folders, [each])
-        said = " – ".join(part for part in (caption(row)[:WORDS], reason(each)[:WORDS]) if part)
+        said = " – ".join(part for part in (reason(each)[:WORDS], caption(row)[:WORDS]) if part)
         pictures = (drawn(project, row) or "", drawn(project, twin) or "")
         yield Example(key, _named(record, row), each.of, each.rule, said, *pictures)
 
@@ -130,7 +130,7 @@ def page(found: Sequence[Row], shown: Sequence[Example]) -> str:
         "",
         *_notes(whole),
         "",
-        "Records that left each stage, by source:",
+        "Records out of each stage, of those that it read, by source:",
         "",
         f"| stage | {' | '.join(sources)} |",
         f"|---|{'---:|' * len(sources)}",
@@ -160,17 +160,19 @@ def _most(row: Row) -> list[tuple[str, int]]:
 
 
 def _notes(whole: Sequence[Row]) -> Iterator[str]:
-    yield "Each: what it took to come this far, over the records that are left; refused ones are in it."
+    yield "Each: what the runs behind these versions took to come this far, over the records that are left; "
+    yield "refused ones are in it, what a run that was killed had done is not."
     if whole and whole[-1].unmetered:
         yield f"{whole[-1].unmetered:,} answers came without a token count: their cost is in no sum."
     if whole and whole[-1].tokens is not None and whole[-1].dollars is None:
         yield "Dollars are unknown: a model has no price in teacher.prices."
 
 
-def _example_lines(name: str, shown: Sequence[Example]) -> Iterator[str]:
-    if shown:
+def _example_lines(name: str, examples: Sequence[Example]) -> Iterator[str]:
+    if examples:
         yield f"\n### {name}\n"
-    for each in shown:
-        pictures = " ".join(f"![]({address})" for address in (each.picture, each.twin) if address)
+    for each in examples:
+        shown = {"": each.picture, "its twin: ": each.twin}
+        pictures = " ".join(f"{name}![]({address})" for name, address in shown.items() if address)
         verdict = "kept" if each.kept else f"**{escaped(each.rule)}**"
         yield f"{pictures}\n\n{verdict} · {escaped(each.source)} · {escaped(each.caption)}\n"

@@ -117,7 +117,7 @@ def run(project: Project, stage: Stage, partition: str, about: Json | None = Non
                 git=code.git_state(project.root),
                 environment=code.environment(project.root),
                 about=work.about
-                | {"host": platform.node(), "seconds": round(time.monotonic() - started, 3)}
+                | {"host": platform.node(), "seconds": round(work.before + time.monotonic() - started, 3)}
                 | ({"blocked": work.blocked} if work.blocked else {}),
             ),
         )
@@ -138,6 +138,7 @@ def _outcomes(work: Work, settings: str) -> Iterable[Outcome[Any]]:
     order = [each.id for each in work.read(stage.inputs[0], above)]
     work.standing = [each for of in kept.values() if isinstance(of, Accepted) for each in of.records]
     work.only = frozenset(of for of in kept if isinstance(kept[of], Failed))
+    work.before = float(last.about.get("seconds", 0.0))
     kept |= {outcome.of: outcome for outcome in stage.body(work)}
     return [kept[of] for of in order]
 

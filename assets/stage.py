@@ -194,6 +194,7 @@ class Work:
     about: Json = field(default_factory=dict)
     blocked: str = ""
     standing: Sequence[Any] = ()  # on a retry, the records of the inputs that need not be run again
+    before: float = 0.0  # on a retry, the seconds that the runs before it took
     afresh: bool = False  # nothing that an earlier run had done may be used
 
     @property

@@ -115,11 +115,11 @@ class _Bill:
 
 
 def _bills(replayed: Sequence[RunRecord]) -> dict[str, _Bill]:
-    """What each source's answers took, those of refused traces included, and all together."""
+    """What each source's answers took, those of refused traces included, and all together; not together
+    where one of them is not known."""
     found: dict[str, _Bill] = {}
-    for record in replayed:
-        if "cost" not in record.about:
-            continue
+    billed = [record for record in replayed if "cost" in record.about]
+    for record in billed:
         cost = record.about["cost"]["kinds"][ALL]
         for name in (ALL, source_of(record)):
             bill = found.setdefault(name, _Bill())
@@ -128,6 +128,8 @@ def _bills(replayed: Sequence[RunRecord]) -> dict[str, _Bill]:
             if cost["answers"]:
                 known = bill.dollars is not None and cost["dollars"] is not None
                 bill.dollars = bill.dollars + cost["dollars"] if known else None
+    if len(billed) < len(replayed):
+        found.pop(ALL, None)
     return found
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ class Encoder(ABC):
             for low in range(0, len(pictures), TOGETHER)
         ]
         found = np.concatenate([np.empty((0, self.dimension), np.float32), *rows])
+        if not np.isfinite(found).all():  # as zeros they would agree with nothing, and nobody would know
+            raise ValueError(
+                f"{SETTING}: the model gives numbers that are not finite: its weights are broken"
+            )
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         return np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
 
@@ -56,6 +61,14 @@ class Encoder(ABC):
 
 def version(where: str) -> str:
     """The sha256 hex that `opened(where).version` will be, from its files alone. ValueError as `opened`."""
+    place = Path(where.removeprefix(OPEN_CLIP).partition(":")[2] if where.startswith(OPEN_CLIP) else where)
+    files = sorted(place.parent.glob("*") if place.is_file() else place.glob("*"))
+    stamps = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return _version(where, stamps)
+
+
+@lru_cache(maxsize=8)  # asked for once a partition, of gigabytes
+def _version(where: str, stamps: tuple[tuple[str, int, int], ...]) -> str:
     if where.startswith(OPEN_CLIP):
         model, path = _open_clip_named(where)
         told = json.dumps([_open_clip_config(model), _open_clip_processing(path)], sort_keys=True)
@@ -72,9 +85,13 @@ def opened(where: str, device: str = "cpu") -> Encoder:
     """The encoder at `where`, a folder of config.json, preprocessor_config.json and *.safetensors, or
     `open_clip:MODEL:/path/to/file.safetensors`, on a torch device. ValueError that names the setting, the
     file and what to do; ModuleNotFoundError that names the extra where open_clip is absent."""
-    if where.startswith(OPEN_CLIP):
-        return _OpenClip(where, device)
-    return _Transformers(where, device)
+    from safetensors import SafetensorError
+
+    try:
+        return _OpenClip(where, device) if where.startswith(OPEN_CLIP) else _Transformers(where, device)
+    except (SafetensorError, AssertionError, AttributeError, KeyError, TypeError, OSError) as error:
+        # what libraries raise on half a file, a device that is not there, and a JSON of another shape
+        raise ValueError(f"{SETTING}: {where} cannot be opened on {device}: {error}") from error
 
 
 class _Transformers(Encoder):
@@ -102,7 +119,9 @@ class _Transformers(Encoder):
     def batch(self, pictures: Sequence[Array]) -> Array:
         import torch
 
-        asked = self._processor(images=list(pictures), return_tensors="pt").to(self._device)
+        asked = self._processor(
+            images=list(pictures), input_data_format="channels_last", return_tensors="pt"
+        ).to(self._device)
         with torch.inference_mode():
             see = getattr(self._model, "get_image_features", self._model)
             return np.asarray(see(**asked).pooler_output.float().cpu().numpy())
@@ -130,7 +149,12 @@ class _OpenClip(Encoder):
 
 
 def _kind(folder: str) -> str:
-    kind = str(json.loads((Path(folder) / "config.json").read_bytes()).get("model_type"))
+    path = Path(folder) / "config.json"
+    try:
+        told = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{SETTING}: {path} is no JSON: {error}") from error
+    kind = str(told.get("model_type")) if isinstance(told, dict) else f"{type(told).__name__} in config.json"
     if kind not in KINDS:
         raise ValueError(f"{SETTING}: {folder} holds a model of type {kind!r}, not {', '.join(KINDS)}")
     return kind

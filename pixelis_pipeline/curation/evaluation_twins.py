@@ -219,7 +219,7 @@ def leaks(
         return True
     hashed = [
         information
-        for digits, information in zip(trajectory.phash, trajectory.information, strict=True)
+        for digits, information in _telling(trajectory)
         for other in entry.phash
         if (int(digits, 16) ^ int(other, 16)).bit_count() <= settings.phash_distance
     ]
@@ -229,6 +229,13 @@ def leaks(
         return True
     met = bool(hashed) or any((a, b) in near for a in ours for b in theirs)
     return met and look(trajectory, entry)
+
+
+def _telling(trajectory: Trajectory) -> list[tuple[str, float]]:
+    """(pHash, information) of the views that say something of the item. A film's black first frame is that of
+    every film that fades in: where other views hold anything, it would meet them all for nothing."""
+    views = list(zip(trajectory.phash, trajectory.information, strict=True))
+    return [view for view in views if view[1] > 0] or views
 
 
 def keys(trajectory: Trajectory) -> tuple[str, str]:
@@ -251,7 +258,7 @@ def _meetings(
     for t, trajectory in enumerate(trajectories):
         for media in trajectory.question.media:
             yield from ((t, e, True, 0) for e in holders.get(media.sha256, ()))
-        for digits, information in zip(trajectory.phash, trajectory.information, strict=True):
+        for digits, information in _telling(trajectory):
             ours[from_hex(digits)].append((t, information))
     left, right = list(ours), list(views)
     found = between(np.array(left, np.uint64), np.array(right, np.uint64), settings.phash_distance)

@@ -7,6 +7,7 @@ and time of change, so that a stopped run goes on and a second one over the same
 import base64
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -65,26 +66,35 @@ class Group:
     links: tuple[Link, ...]
 
 
-def files(folder: Path) -> list[Path]:
+def files(folder: Path, refused: Callable[[OSError], None]) -> list[Path]:
     """The media files below a folder by their names' endings, sorted by path; hidden ones and links that lead
-    out of it are passed over. NotADirectoryError for anything else."""
+    out of it are passed over. `refused` is told of folders that may not be read. NotADirectoryError where
+    `folder` is none."""
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder")
     found = []
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or path.suffix.lower() not in MEDIA_SUFFIXES or not path.is_file():
-            continue
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            continue
-        found.append(path)
-    return found
+    for root, below, names in os.walk(folder, onerror=refused):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for path in (Path(root, name) for name in names if not name.startswith(".")):
+            try:
+                known = path.suffix.lower() in MEDIA_SUFFIXES and path.is_file()
+                inside = not path.is_symlink() or path.resolve().is_relative_to(folder.resolve())
+            except OSError as error:
+                refused(error)
+                continue
+            if known and inside:
+                found.append(path)
+    return sorted(found)
 
 
-def key(path: Path) -> str:
-    """What the journal knows a file by: another size or time of change is another file."""
-    about = path.stat()
-    return f"{path}|{about.st_size}|{about.st_mtime_ns}|{descriptor.NAME}"
+def key(path: Path, limits: MediaLimits) -> str:
+    """What the journal knows a file by: another size, time of change or limit is another file."""
+    try:
+        about = path.stat()
+    except OSError:  # gone since it was listed, or not to be read: nothing is known of it
+        return f"{path}|gone"
+    bounds = hashlib.sha256(limits.model_dump_json().encode()).hexdigest()[:16]
+    return f"{path}|{about.st_size}|{about.st_mtime_ns}|{descriptor.NAME}|{bounds}"
 
 
 def look(path: Path, limits: MediaLimits) -> Outcome[Seen]:
@@ -134,7 +144,7 @@ def look_at_all(
 ) -> Iterator[Outcome[Seen]]:
     """An outcome for every path, in order: from the journal, or looked at now, wherever the engine runs. A
     file whose name is no UTF-8 is refused: nothing could write it down."""
-    keys = {path: key(path) for path in paths if _named(path)}
+    keys = {path: key(path, limits) for path in paths if _named(path)}
     due = [path for path, known in keys.items() if known not in journal]
     fresh = run(partial(_looker, limits), due, engine, seconds=SECONDS)
     for path in paths:

@@ -165,4 +165,4 @@ def _answers(ray: Any, actor: _Actor, late: bool) -> Any:
     except ray.exceptions.RayError as error:
         with suppress(Exception):
             ray.kill(actor.handle)
-        return Lost(f"its actor died ({type(error).__name__})")
+        return Lost(f"its actor died ({type(error).__name__}): {str(error).strip().splitlines()[-1]}")

@@ -172,7 +172,7 @@ def test_a_name_that_is_no_utf8_and_a_file_that_goes_away(photos: Path, tmp_path
     assert done.returncode == 0 and "no UTF-8" in done.stderr
     path = photos / "gone.png"
     Image.fromarray(scene(70)).save(path)
-    known = folder.key(path)
+    known = folder.key(path, MediaLimits())
     path.unlink()
     assert isinstance(folder.look(path, MediaLimits()), Failed)
     with journal(tmp_path / "log.jsonl", folder.Seen) as log:
@@ -242,3 +242,37 @@ def test_the_authors_groups(tmp_path: Path, family: str, wanted: list[set[str]],
     told = json.loads((tmp_path / "found.json").read_text())
     assert [{Path(name).name for name in group["files"]} for group in told["groups"]] == wanted
     assert {Path(name).name for name in told["not read"]} == refused
+
+
+def test_folders_that_may_not_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read all, so the refusal is planted where the system would give it."""
+    Image.fromarray(scene(80)).save(tmp_path / "a.png")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(place: Any) -> Any:
+        if Path(place).name == "closed":
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    told: list[OSError] = []
+    assert [path.name for path in folder.files(tmp_path, told.append)] == ["a.png"]
+    assert [Path(error.filename).name for error in told] == ["closed"]
+
+
+def test_other_limits_make_another_file_of_it(tmp_path: Path) -> None:
+    Image.fromarray(scene(81)).save(tmp_path / "a.png")
+    keys = {folder.key(tmp_path / "a.png", MediaLimits(pixels=n)) for n in (10, 10, 10**6)}
+    assert len(keys) == 2
+
+
+def test_only_files_of_ones_own_could_go(tmp_path: Path) -> None:
+    for place in ("ours", "theirs"):
+        (tmp_path / place).mkdir()
+        for name in ("a.png", "b.webp"):
+            Image.fromarray(scene(82)).save(tmp_path / place / name)
+    done = dedup(tmp_path, "ours", "--against", "theirs", "--json", "found.json")
+    (group,) = json.loads((tmp_path / "found.json").read_text())["groups"]
+    assert done.returncode == 1 and "2 files could go" in done.stdout
+    assert sorted(Path(path).parent.name for path in group["could go"]) == ["ours", "ours"]

@@ -75,6 +75,16 @@ def test_all_that_was_paid_is_over_what_is_left(funnel: tuple[Project, list[Row]
     assert spent == sorted(spent) and spent[0] > 0
 
 
+def test_what_is_not_known_is_in_no_sum(splits: Project) -> None:
+    made = lineage(splits.ledger, _splits(splits))
+    first = made["replayed_trajectories"][0]
+    without = dataclasses.replace(first, about={k: v for k, v in first.about.items() if k != "cost"})
+    made["replayed_trajectories"] = [without, *made["replayed_trajectories"][1:]]
+    found = {r.source: r for r in rows(splits.ledger, made) if r.stage == "training_splits"}
+    known = [r for r in found.values() if r.tokens is not None]
+    assert found[ALL].tokens is None and len(known) == len(found) - 2
+
+
 def test_both_kinds_of_examples_stand_on_the_page(funnel: tuple[Project, list[Row]]) -> None:
     made, _ = funnel
     folder = made.ledger.folder("quality_funnel")

@@ -179,3 +179,22 @@ def test_a_model_of_open_clip_is_loaded_and_answers(tmp_path: Path) -> None:
     assert np.abs(opened(where)(shown) - rows).max() > 1e-3
     with pytest.raises(ValueError, match="open_clip knows no model 'hf-hub'"):
         opened(f"open_clip:hf-hub:{tmp_path / 's.safetensors'}")
+
+
+def test_broken_weights_and_halves_of_files_are_said(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = saved(tmp_path / "nan", "dinov2")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["layernorm.weight"][:] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="not finite"):
+        opened(str(folder))(pictures(2))
+    half = saved(tmp_path / "half", "dinov2")
+    whole = (half / "model.safetensors").read_bytes()
+    (half / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"curation\.encoder: .*half cannot be opened on cpu"):
+        opened(str(half))
+    (half / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is no JSON"):
+        version(str(half))

@@ -181,3 +181,23 @@ def test_video_leaks_by_one_view(gallery: Any, settings: CurationSettings) -> No
     (hit,) = hits([trajectory], benchmark.entries, settings, benchmark.look)
     assert hit.blocks
     assert np.array(trajectory.information).min() >= settings.information_floor
+
+
+def test_films_that_fade_in_from_black_do_not_meet_by_it(gallery: Any, settings: CurationSettings) -> None:
+    """Else every such film meets every other and is decoded; the rule for one pair says the same."""
+    black = np.zeros((320, 320, 3), np.uint8)
+    films = [gallery.video([black, gallery.scene(seed, ground="photograph")]) for seed in (21, 22)]
+    benchmark = Benchmark(gallery, settings, [(films[0], ASKED, "3")])
+    other = gallery.fingerprint(gallery.trajectory(films[1], text="When?")).trajectory
+    assert min(other.information) == 0.0
+    asked = 0
+
+    def look(trajectory: Any, entry: Any) -> bool:
+        nonlocal asked
+        asked += 1
+        return benchmark.look(trajectory, entry)
+
+    assert hits([other], benchmark.entries, settings, look) == [] and asked == 0
+    assert not leaks(other, benchmark.entries[0], settings, look)
+    same = gallery.fingerprint(gallery.trajectory(gallery.video([black, black]), text=ASKED)).trajectory
+    assert [h.signals[0] for h in hits([same], benchmark.entries, settings, look)] == ["media-like"]
