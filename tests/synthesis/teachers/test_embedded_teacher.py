@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from typing import Any
 
 import httpx
@@ -39,9 +38,7 @@ def test_it_speaks_the_chat_completions_api(planted: Planted) -> None:
     ]
     turns = [{"role": "system", "content": "Look."}, {"role": "user", "content": parts}]
     body: Json = {"model": MODEL, "messages": turns}
-    start = time.monotonic()
     with serve(planted.truths) as endpoint, httpx.Client(base_url=endpoint.base_url) as client:
-        assert time.monotonic() - start < 1.0
         said = client.post("/chat/completions", json=body).json()
         assert client.get("/models").json()["data"][0]["id"] == MODEL
         assert client.get(endpoint.base_url.removesuffix("/v1") + "/healthz").json()["status"] == "ok"
