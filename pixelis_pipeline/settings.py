@@ -306,6 +306,20 @@ class SftSettings(Section):
     seed: int = 7
 
 
+class PidSettings(Section):
+    """The controller of the KL weight: what it aims at, how hard it pulls, how far it may go."""
+
+    target: Annotated[float, From("S", "§6.1, nats an action token"), Field(gt=0)] = 0.15
+    beta: Annotated[float, From("S", "§6.1, at the start"), Field(gt=0)] = 0.05
+    beta_low: Annotated[float, From("S", "§6.1"), Field(gt=0)] = 1e-4
+    beta_high: Annotated[float, From("S", "§6.1"), Field(gt=0)] = 2.0
+    proportional: Annotated[float, From("P"), Field(ge=0)] = 0.5
+    integral: Annotated[float, From("P"), Field(ge=0)] = 0.05
+    derivative: Annotated[float, From("P"), Field(ge=0)] = 0.25
+    ema: Annotated[float, From("P", "of the divergence"), Field(ge=0, lt=1)] = 0.9
+    derivative_after: Annotated[int, From("S", "§6.1, steps"), Field(ge=0)] = 100
+
+
 class PolicySettings(Section):
     """Which policy learns and how long it may think."""
 
