@@ -54,8 +54,8 @@ def test_too_far_raises_beta_and_too_near_lowers_it() -> None:
 
 
 def test_a_long_time_at_a_bound_is_not_paid_back() -> None:
-    """The integral stands still there: once the divergence is small again β falls as soon as ever, however long
-    it lay at the bound."""
+    """The integral stands still there: once the divergence is small again β falls as soon as ever,
+    however long it lay at the bound."""
 
     def steps_back(held: int) -> int:
         state = start(SETTINGS)
