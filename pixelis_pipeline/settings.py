@@ -306,6 +306,19 @@ class SftSettings(Section):
     seed: int = 7
 
 
+class RewardSettings(Section):
+    """What a rollout earns beside its answer, and what it pays."""
+
+    curiosity: Annotated[float, From("P", "§3.2.2"), Field(ge=0)] = 0.1
+    coherence: Annotated[float, From("P", "§3.2.2"), Field(ge=0)] = 0.1
+    invalid: Annotated[float, From("S", "§4, a call"), Field(ge=0)] = 0.3
+    length: Annotated[float, From("S", "§4, a step beyond the prior"), Field(ge=0)] = 0.02
+    length_prior: Annotated[int, From("S", "§4"), Field(ge=1)] = 6
+    gate: Annotated[float, From("P", "κ, on the variance over its mean"), Field(ge=0)] = 1.0
+    clip_percentile: Annotated[float, From("S", "§3.2.2"), Field(gt=0, le=100)] = 95.0
+    deviation_floor: Annotated[float, From("P"), Field(gt=0)] = 1e-3
+
+
 class PidSettings(Section):
     """The controller of the KL weight: what it aims at, how hard it pulls, how far it may go."""
 
