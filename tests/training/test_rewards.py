@@ -78,7 +78,7 @@ def test_calls_made_again_earn_nothing(seed: int, again: list[int]) -> None:
 
 @given(st.integers(0, 500), st.floats(2, 1e6))
 def test_noise_that_the_head_is_unsure_of_does_not_pay(seed: int, loud: float) -> None:
-    """Steps chosen because nothing can predict them: their error is large, and so is the spread of the passes.
+    """Steps that nothing can predict are chosen: their error is large, and so is the spread of the passes.
     The gate falls faster than the error grows, and the percentile holds what is left."""
     batch = [rollout(1_000 + k) for k in range(15)]
     honest = rollout(seed)
