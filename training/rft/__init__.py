@@ -1,1 +1,0 @@
-"""Phase two: reinforcement under curiosity, coherence and a controlled divergence."""
