@@ -7,10 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import skimage
-import sklearn
 from PIL import Image
 
+from benchmarks.recall import photographs
 from pixelis_pipeline.curation.planted import Recall, images
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.world.language import passage
@@ -22,22 +21,6 @@ PICTURES = 30
 WHOLE = ("re-encode, JPEG 60", "rescale to .5")
 SHIFTED = ("crop to .8 of a side", "colour shift, warmer", "colour shift, hue 16 degrees")
 BLIND = ("flip", "rotate 90 degrees")
-
-
-def photographs() -> list[Array]:
-    """Quarters of what two packages ship: no two show the same thing."""
-    root = Path(skimage.__file__).parent / "data"
-    paths = [
-        root / n for n in ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "ihc.png")
-    ]
-    paths += [root / n for n in ("rocket.jpg", "hubble_deep_field.jpg")]
-    paths += [Path(sklearn.__file__).parent / "datasets" / "images" / n for n in ("china.jpg", "flower.jpg")]
-    found = []
-    for path in paths:
-        whole = np.asarray(Image.open(path).convert("RGB"))
-        height, width = whole.shape[0] // 2, whole.shape[1] // 2
-        found += [whole[y : y + height, x : x + width] for y in (0, height) for x in (0, width)]
-    return [np.ascontiguousarray(p) for p in found if p.std() > 20]
 
 
 def world() -> list[Array]:
