@@ -59,7 +59,7 @@ def media_fingerprints(work: Work) -> Iterator[Outcome[Fingerprint]]:
             known[sha] = replace(look.fingerprint, text=text.get(sha, ""))
             for view, rows in enumerate(look.rows):
                 write.add(look.media, view, rows)
-    _embed(work, known, unread)
+    encoding.embed(work, known, unread)
 
     def refuse(medium: Media) -> NoReturn:
         raise unread[medium.sha256]
@@ -68,45 +68,13 @@ def media_fingerprints(work: Work) -> Iterator[Outcome[Fingerprint]]:
         yield fingerprint(trace, refuse, refuse, batch=work.batch, known=known)
 
 
-def _embed(work: Work, known: dict[str, MediaFingerprint], unread: dict[str, MediaError]) -> None:
-    """Write the embeddings of what is `known`, where an encoder is set. Pictures are decoded once more, here:
-    the model is loaded once, and so few of them are in memory. A medium that is gone by now is `unread`."""
-    from pixelis_pipeline.sources.whitelist import views
-
-    encoder = encoding.opened(work.project)
-    if encoder is None:
-        return
-    work.digests["encoder"] = encoder.version
-    with vectors.embedder(work.folder, encoder) as embed, work.progress(len(known)) as advance:
-        for sha in list(known):
-            advance(1)
-            media = known[sha].media
-            try:
-                shown = views(media, work.project.reduced, work.project.key_frames)
-            except MediaError as error:
-                unread[sha] = error
-                del known[sha]
-                continue
-            for view, picture in enumerate(shown):
-                embed(media, view, picture)
-
-
-def _embeddings(work: Work, asset: str) -> vectors.Vectors | None:
-    """The embeddings of all media of `asset`; None where it was made without an encoder. StageError where
-    partitions were made by two, or only some with one."""
-    try:
-        return vectors.embeddings(work.folders(asset))
-    except (ValueError, FileNotFoundError) as error:
-        raise StageError(f"{error}: run `pixelis run` so that one encoder makes all of {asset}") from error
-
-
 def _near(work: Work, films: Set[str]) -> Near:
     """What vectors say of training and evaluation media: which may be one, or cut out of which."""
     from pixelis_pipeline.curation.evaluation_twins import near
 
     sides = "media_fingerprints", "evaluation_whitelist"
     ours, theirs = (vectors.read(work.folders(asset)) for asset in sides)
-    seen, held = (_embeddings(work, asset) for asset in sides)
+    seen, held = (encoding.embeddings(work, asset) for asset in sides)
     if (seen is None) != (held is None):
         raise StageError(
             "only one of media_fingerprints and evaluation_whitelist has embeddings: run `pixelis run`"
@@ -160,7 +128,7 @@ def deduplicated_trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
         elif isinstance(outcome, Rejected):
             yield outcome
     seen = vectors.read(work.folders("media_fingerprints"))
-    embedded = _embeddings(work, "media_fingerprints")
+    embedded = encoding.embeddings(work, "media_fingerprints")
     found = deduplicate(clear, settings, project.reduced, project.key_frames, seen, embedded)
     pq.write_table(to_table(Edge, found.edges), work.folder / "edges.parquet")
     work.about["duplicate groups"] = {root: len(later) for root, later in found.groups().items()}

@@ -155,7 +155,7 @@ def _tallies(ledger: Ledger, record: RunRecord, source: str) -> dict[str, _Tally
     found: dict[str, _Tally] = defaultdict(_Tally)
     folder = ledger.folder(record.asset, record.partition, record.version)
     for table in artifact.tables(folder, "accepted", ["of", ORIGIN]):
-        for name, emitted, accepted in _by_origin(table, "of"):
+        for name, emitted, accepted in _by_origin(table):
             found[name].emitted += emitted
             found[name].accepted += accepted
     rules: dict[str, str] = {}
@@ -172,10 +172,10 @@ def _tallies(ledger: Ledger, record: RunRecord, source: str) -> dict[str, _Tally
     return found
 
 
-def _by_origin(table: pa.Table, column: str) -> Iterator[tuple[str, int, int]]:
-    """(source, rows, distinct values of a column) of a table that holds ORIGIN."""
+def _by_origin(table: pa.Table) -> Iterator[tuple[str, int, int]]:
+    """(source, records, inputs they were made of) of a table that holds `of` and ORIGIN."""
     origin = pc.struct_field(table.column("question"), ["origin", "source"])
-    held = pa.table({"source": origin, "of": table.column(column)})
+    held = pa.table({"source": origin, "of": table.column("of")})
     counted = held.group_by("source").aggregate([("of", "count"), ("of", "count_distinct")])
     for row in counted.to_pylist():
         yield row["source"], row["of_count"], row["of_count_distinct"]

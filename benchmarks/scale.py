@@ -22,7 +22,8 @@ from pixelis_pipeline.curation import cosine, descriptor
 from pixelis_pipeline.curation.fingerprints import MediaFingerprint
 from pixelis_pipeline.curation.hamming import within
 from pixelis_pipeline.curation.looking import Look, look
-from pixelis_pipeline.curation.twins import Candidate, Cut, Judge
+from pixelis_pipeline.curation.twins import Candidate, Cut
+from pixelis_pipeline.curation.verdict import Judge
 from pixelis_pipeline.engine import pool
 from pixelis_pipeline.ledger.files import replace
 from pixelis_pipeline.media.files import probe

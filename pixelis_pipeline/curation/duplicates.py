@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 
 from pixelis_pipeline.curation.fingerprints import Fingerprint, MediaFingerprint
 from pixelis_pipeline.curation.order import total_order
-from pixelis_pipeline.curation.twins import FAR, Evidence, Judge, candidates, judged
+from pixelis_pipeline.curation.twins import FAR, candidates
 from pixelis_pipeline.curation.vectors import Vectors
+from pixelis_pipeline.curation.verdict import Evidence, Judge, judged
 from pixelis_pipeline.records import Accepted, Outcome, Rejected, Trajectory, record_id
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.sources.whitelist import Frames, Pixels

@@ -25,8 +25,9 @@ import numpy as np
 
 from pixelis_pipeline.curation.fingerprints import Fingerprint
 from pixelis_pipeline.curation.hamming import between, from_hex
-from pixelis_pipeline.curation.twins import Candidate, Judge, cuts, likes
+from pixelis_pipeline.curation.twins import Candidate, cuts, likes
 from pixelis_pipeline.curation.vectors import Vectors
+from pixelis_pipeline.curation.verdict import Judge
 from pixelis_pipeline.records import Accepted, Media, Outcome, Rejected, Trajectory
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.sources.whitelist import Frames, Pixels, WhitelistEntry, answer_text, text_key

@@ -20,8 +20,9 @@ from PIL import Image
 from pixelis_pipeline.curation import descriptor
 from pixelis_pipeline.curation.fingerprints import MediaFingerprint, of_media
 from pixelis_pipeline.curation.looking import SECONDS
-from pixelis_pipeline.curation.twins import Judge, candidates
+from pixelis_pipeline.curation.twins import candidates
 from pixelis_pipeline.curation.vectors import Vectors
+from pixelis_pipeline.curation.verdict import Judge
 from pixelis_pipeline.engine.journal import Journal
 from pixelis_pipeline.engine.pool import Lost
 from pixelis_pipeline.engine.run import run

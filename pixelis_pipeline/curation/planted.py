@@ -18,8 +18,9 @@ from PIL import Image
 
 from pixelis_pipeline.curation.descriptor import describe
 from pixelis_pipeline.curation.fingerprints import MediaFingerprint, of_media
-from pixelis_pipeline.curation.twins import FAR, Candidate, Judge, candidates, judged
+from pixelis_pipeline.curation.twins import FAR, Candidate, candidates
 from pixelis_pipeline.curation.vectors import Vectors
+from pixelis_pipeline.curation.verdict import Judge, judged
 from pixelis_pipeline.records import Media
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.world.clip import encode

@@ -14,7 +14,10 @@ def test_the_page_states_what_was_counted() -> None:
         for signal, found in zip(recall.SIGNALS, (0, 2, 3), strict=True)
     ]
     told = recall.page({"photographs": (4, rows)})
-    assert "| flip | 0.00 / 0.50 / 0.75 |" in told and "| false among all pairs found | 2 of 5 |" in told
+    assert (
+        "| flip | 0.00 / 0.50 / 0.75 |" in told
+        and "| **false among all pairs found** | 2 of 5 (2 flip) |" in told
+    )
 
 
 def test_a_family_is_measured_against_its_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

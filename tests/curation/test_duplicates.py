@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pixelis_pipeline.curation.duplicates import Deduplication, deduplicate
-from pixelis_pipeline.curation.twins import Judge, words_similarity
+from pixelis_pipeline.curation.verdict import Judge, words_similarity
 from pixelis_pipeline.records import Accepted, Rejected, Trajectory
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.world.language import passage

@@ -15,8 +15,9 @@ from pixelis_pipeline.curation.encoders import TOGETHER, Encoder
 from pixelis_pipeline.curation.evaluation_twins import NOTHING, Near, by_pixels, hits, leaks, near
 from pixelis_pipeline.curation.fingerprints import Fingerprint
 from pixelis_pipeline.curation.patches import small
-from pixelis_pipeline.curation.twins import Judge, Like, likes, turned
+from pixelis_pipeline.curation.twins import Like, likes
 from pixelis_pipeline.curation.vectors import Vectors
+from pixelis_pipeline.curation.verdict import Judge, turned
 from pixelis_pipeline.records import Accepted, Media, Origin, Rejected, Sample
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.sources.whitelist import views, whitelist
