@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 Words = Callable[[Media], str]
 Seen = Callable[[Media, int, Array], None]
 
-STAGE, VERSION = "media_fingerprints", 2
+STAGE, VERSION = "media_fingerprints", 3
 NOTICEABLE = 32.0  # amplitude of a DCT coefficient in grey levels x 32, see `information`
 
 

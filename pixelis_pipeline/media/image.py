@@ -4,6 +4,7 @@ Only the first frame of an animated file is ever decoded, so a file of many fram
 """
 
 import io
+import math
 import struct
 import zlib
 from typing import Any
@@ -17,6 +18,7 @@ from pixelis_pipeline.settings import MediaLimits
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 SIDE = 256  # pixels: the shorter side of the reduced pictures that fingerprints are made of
+NEAR = 0.7  # of it that a JPEG may come to: the scale of libjpeg's nearest to it, as halves and doubles go
 
 # glibc hands freed memory back to the system where it is more than twice the largest block ever freed; where
 # only small pictures are made, each is then faulted in anew, a sixth of the time that a fingerprint takes.
@@ -77,11 +79,12 @@ def _sixteen_bits(image: Image.Image) -> bool:
 
 def _load(data: bytes, form: str, name: str, limits: MediaLimits, side: int | None = None) -> Image.Image:
     """Decoded; with `side` a JPEG at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8 of the inverse DCT)
-    that leaves no side below it. Other formats know no draft."""
+    that leaves no side below NEAR of it. Other formats know no draft."""
     image = _open(data, form, name, limits)
     try:
         if side is not None:
-            image.draft(None, (side, side))  # type: ignore[arg-type, unused-ignore]
+            least = math.ceil(NEAR * side)
+            image.draft(None, (least, least))  # type: ignore[arg-type, unused-ignore]
         image.decodermaxblock = len(data)  # in one piece: libjpeg is slow at the end of each
         image.load()
     except _DAMAGED as error:
@@ -118,8 +121,9 @@ def pixels(data: bytes, form: str, name: str, limits: MediaLimits) -> Pixels:
 
 def reduced(data: bytes, form: str, name: str, limits: MediaLimits, side: int) -> Pixels:
     """`pixels` made smaller by a whole factor, by means over areas: the shorter side comes to between
-    `side` and twice `side`, or stays where the file has no more. A JPEG is decoded no larger than that
-    needs, and still read to its end. ValueError for a `side` below 1; raises MediaError like `dimensions`.
+    `side` and twice `side`, of a JPEG to between NEAR of `side` and twice that, or stays where the file has
+    no more. A JPEG is decoded no larger than that needs, and still read to its end.
+    ValueError for a `side` below 1; raises MediaError like `dimensions`.
     """
     if side < 1:
         raise ValueError(f"a picture cannot be reduced to a side of {side}")

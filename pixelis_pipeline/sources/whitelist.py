@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 Pixels = Callable[[Media], Array]
 Frames = Callable[[Media], list[tuple[float, Array]]]
 
-VERSION = 2
+VERSION = 3
 _MARK = re.compile(r"[^\w\s]|_")
 _IN_NUMBER = re.compile(r"[-.,]\d")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelis_pipeline.media import MediaStore, probe
+from pixelis_pipeline.media import MediaStore, image, probe
 from pixelis_pipeline.media.image import Pixels
 from pixelis_pipeline.settings import MediaLimits
-from tests.media.made import encoded, film
+from tests.media.made import encoded, film, picture
 
 Put = Callable[[str, bytes], Path]
 
@@ -100,3 +100,22 @@ def test_pixels_are_shared_and_therefore_read_only(seen: Callable[[str, bytes], 
     Image.new("RGB", (4, 4)).save(out, "PNG")
     with pytest.raises(ValueError, match="read-only"):
         seen("a.png", out.getvalue())[0, 0] = 1
+
+
+@pytest.mark.parametrize(
+    ("form", "width", "height", "shape"),
+    [
+        ("JPEG", 2000, 1500, (188, 250, 3)),
+        ("JPEG", 1400, 1400, (350, 350, 3)),
+        ("JPEG", 300, 500, (500, 300, 3)),
+        ("PNG", 2000, 1500, (300, 400, 3)),
+        ("PNG", 300, 500, (500, 300, 3)),
+    ],
+)
+def test_reduced(form: str, width: int, height: int, shape: tuple[int, ...], limits: MediaLimits) -> None:
+    """To the scale nearest to the side asked for, and by means over areas."""
+    grid = picture(width, height)
+    found = image.reduced(encoded(grid, form), form, "a", limits, 256)
+    assert found.shape == shape
+    blurred = np.asarray(grid.resize((6, 6), Image.Resampling.BOX), float)
+    assert np.abs(np.asarray(Image.fromarray(found).resize((6, 6), Image.Resampling.BOX)) - blurred).max() < 6
