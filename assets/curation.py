@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,10 @@ from assets import benchmarks, encoding, recall  # noqa: F401  (benchmarks decla
 from assets.stage import LINE, Project, StageError, Work, stage
 from assets.traces import RAW
 from pixelis_pipeline.curation import vectors
-from pixelis_pipeline.curation.evaluation_twins import Look, Near
+from pixelis_pipeline.curation.evaluation_twins import Near
 from pixelis_pipeline.curation.fingerprints import Fingerprint, MediaFingerprint
 from pixelis_pipeline.curation.leakage import LeakageReport
+from pixelis_pipeline.curation.verdict import Judge
 from pixelis_pipeline.ledger.chain import Input
 from pixelis_pipeline.media.errors import MediaError
 from pixelis_pipeline.records import Accepted, Media, Outcome, Prediction, Rejected, Sample, Trajectory
@@ -90,13 +91,21 @@ def _films(media: Iterable[Media]) -> set[str]:
     return {each.sha256 for each in media if each.kind == "video"}
 
 
-def _look(work: Work, whitelist: Sequence[WhitelistEntry], near: Near) -> Look:
-    """Settles by their pixels whether a training and an evaluation medium are one."""
-    from pixelis_pipeline.curation.evaluation_twins import by_pixels
+def _judge(work: Work) -> Callable[[], Judge]:
+    """Makes a judge of candidates, in whichever process."""
+    from pixelis_pipeline.curation.looking import decoders
 
-    held = {media.sha256: media for entry in whitelist for media in entry.media}
-    project = work.project
-    return by_pixels(held, work.settings.curation, project.reduced, project.key_frames, near)
+    return partial(Judge, work.settings.curation, *decoders(work.project.media))
+
+
+def _same(
+    work: Work, near: Near, training: Mapping[str, Media], evaluation: Mapping[str, Media]
+) -> Callable[[Media, Media], bool]:
+    """Settles by their pixels whether a training and an evaluation medium are one."""
+    from pixelis_pipeline.curation.evaluation_twins import decide, same_by_pixels
+
+    make = _judge(work)
+    return same_by_pixels(make(), near, decide(near, training, evaluation, make, work.settings.engine))
 
 
 @stage(
@@ -112,24 +121,26 @@ def deduplicated_trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
     twin, the signal and the value. What is left carries its duplicate group."""
     from pixelis_pipeline.columns import to_table
     from pixelis_pipeline.curation.duplicates import Edge, deduplicate
-    from pixelis_pipeline.curation.evaluation_twins import against
+    from pixelis_pipeline.curation.evaluation_twins import against, by_pixels
+    from pixelis_pipeline.curation.looking import decoders
 
     settings, project = work.settings.curation, work.project
     fingerprints = list(work.read("media_fingerprints", Fingerprint))
     whitelist = list(work.read("evaluation_whitelist", WhitelistEntry))
-    media = [m.media for each in fingerprints for m in each.media] + [
-        m for each in whitelist for m in each.media
-    ]
-    near = _near(work, _films(media))
+    mine = {m.media.sha256: m.media for each in fingerprints for m in each.media}
+    held = {m.sha256: m for each in whitelist for m in each.media}
+    near = _near(work, _films([*mine.values(), *held.values()]))
+    look = by_pixels(held, _same(work, near, mine, held))
     clear: list[Fingerprint] = []
-    for outcome in against(fingerprints, whitelist, settings, _look(work, whitelist, near), near):
+    for outcome in against(fingerprints, whitelist, settings, look, near):
         if isinstance(outcome, Accepted):
             clear.extend(outcome.records)
         elif isinstance(outcome, Rejected):
             yield outcome
     seen = vectors.read(work.folders("media_fingerprints"))
     embedded = encoding.embeddings(work, "media_fingerprints")
-    found = deduplicate(clear, settings, project.reduced, project.key_frames, seen, embedded)
+    decode = decoders(project.media)
+    found = deduplicate(clear, settings, *decode, seen, embedded, work.settings.engine)
     pq.write_table(to_table(Edge, found.edges), work.folder / "edges.parquet")
     work.about["duplicate groups"] = {root: len(later) for root, later in found.groups().items()}
     kept = [each for outcome in found.outcomes if isinstance(outcome, Accepted) for each in outcome.records]
@@ -147,7 +158,7 @@ def deduplicated_trajectories(work: Work) -> Iterator[Outcome[Trajectory]]:
 def leakage_audit(work: Work) -> Iterator[Outcome[LeakageReport]]:
     """Every training item against every benchmark item: media, question, answer. A leak blocks everything
     after this; the residual rate is bounded by a uniform spot check."""
-    from pixelis_pipeline.curation.evaluation_twins import same_by_pixels
+    from pixelis_pipeline.curation.evaluation_twins import by_pixels
     from pixelis_pipeline.curation.leakage import LeakageError, ProbeError, audit
     from pixelis_pipeline.curation.probes import probe
 
@@ -157,7 +168,7 @@ def leakage_audit(work: Work) -> Iterator[Outcome[LeakageReport]]:
     media = {m.sha256: m for each in whitelist for m in each.media}
     mine = {m.sha256: m for trace in traces for m in trace.question.media}
     near = _near(work, _films([*media.values(), *mine.values()]))
-    same = same_by_pixels(settings, work.project.reduced, work.project.key_frames, near)
+    same = _same(work, near, mine, media)
     seen = vectors.read(work.folders("media_fingerprints"))
     probes = probe(
         seen.where(np.array([sha in mine for sha in seen.owner], bool)),
@@ -165,7 +176,7 @@ def leakage_audit(work: Work) -> Iterator[Outcome[LeakageReport]]:
         settings,
         lambda ours, theirs: same(mine[ours], media[theirs]),
     )
-    report = audit(traces, whitelist, settings, _look(work, whitelist, near), near, probes)
+    report = audit(traces, whitelist, settings, by_pixels(media, same), near, probes)
     work.about |= {
         "pairs that agree": report.pairs,
         "spot check": f"{report.found} of {report.checked} drawn pairs leak: at most "

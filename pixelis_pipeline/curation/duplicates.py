@@ -9,14 +9,15 @@ the earliest medium as root, but for one thing: a newcomer that resembles two gr
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pixelis_pipeline.curation.fingerprints import Fingerprint, MediaFingerprint
 from pixelis_pipeline.curation.order import total_order
 from pixelis_pipeline.curation.twins import FAR, candidates
 from pixelis_pipeline.curation.vectors import Vectors
-from pixelis_pipeline.curation.verdict import Evidence, Judge, judged
+from pixelis_pipeline.curation.verdict import HERE, Evidence, Judge, judged
 from pixelis_pipeline.records import Accepted, Outcome, Rejected, Trajectory, record_id
-from pixelis_pipeline.settings import CurationSettings
+from pixelis_pipeline.settings import CurationSettings, EngineSettings
 from pixelis_pipeline.sources.whitelist import Frames, Pixels
 
 STAGE, VERSION = "deduplicated_trajectories", 2
@@ -74,6 +75,7 @@ def deduplicate(
     frames: Frames,
     vectors: Vectors | None = None,
     embeddings: Vectors | None = None,
+    engine: EngineSettings = HERE,
 ) -> Deduplication:
     """One outcome per fingerprint, in the total order (batch, source, id), whatever order they came in.
 
@@ -81,8 +83,8 @@ def deduplicate(
     "near-duplicate image" or "near-duplicate video" (decided by pHash: `measured` is the distance; else the
     agreement of tiles, SSIM, or the cosine of embeddings). `twin` is the id of the kept trajectory in the
     output, `detail` names both media. `vectors` are the media's descriptors, `embeddings` what a learned
-    encoder makes of them; without either only pHash finds candidates. Raises what the decoders raise for a
-    candidate that must be looked at.
+    encoder makes of them; without either only pHash finds candidates. Candidates are looked at wherever the
+    engine runs. Raises what the decoders raise for one that must be looked at.
     """
     ordered = sorted(fingerprints, key=lambda f: (total_order(f.trajectory), f.id))
     media: dict[str, MediaFingerprint] = {}
@@ -90,7 +92,7 @@ def deduplicate(
         for medium in found.media:
             media.setdefault(medium.media.sha256, medium)
     near = candidates(list(media.values()), settings, vectors, embeddings)
-    corpus = _Corpus(media, judged(media, near, Judge(settings, pixels, frames)))
+    corpus = _Corpus(media, judged(media, near, partial(Judge, settings, pixels, frames), engine))
     parameters = settings.model_dump(include=PARAMETERS)
     if embeddings is not None:
         parameters |= settings.model_dump(include=ENCODED) | {"encoder": embeddings.encoder}

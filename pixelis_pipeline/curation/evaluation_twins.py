@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import partial
 
 import numpy as np
 
@@ -27,10 +27,10 @@ from pixelis_pipeline.curation.fingerprints import Fingerprint
 from pixelis_pipeline.curation.hamming import between, from_hex
 from pixelis_pipeline.curation.twins import Candidate, cuts, likes
 from pixelis_pipeline.curation.vectors import Vectors
-from pixelis_pipeline.curation.verdict import Judge
+from pixelis_pipeline.curation.verdict import Judge, over
 from pixelis_pipeline.records import Accepted, Media, Outcome, Rejected, Trajectory
-from pixelis_pipeline.settings import CurationSettings
-from pixelis_pipeline.sources.whitelist import Frames, Pixels, WhitelistEntry, answer_text, text_key
+from pixelis_pipeline.settings import CurationSettings, EngineSettings
+from pixelis_pipeline.sources.whitelist import WhitelistEntry, answer_text, text_key
 
 STAGE = "evaluation_twins"
 Look = Callable[[Trajectory, WhitelistEntry], bool]
@@ -78,35 +78,59 @@ def near(
 
 
 def same_by_pixels(
-    settings: CurationSettings, pixels: Pixels, frames: Frames, near: Near = NOTHING
+    judge: Judge, near: Near = NOTHING, decided: Mapping[tuple[str, str], bool] | None = None
 ) -> Callable[[Media, Media], bool]:
     """Decides whether a training and an evaluation medium agree place by place, as wholes or by what `near`
-    says of them. What was decided of two media is remembered. Raises what the decoders raise."""
-    judge = Judge(settings, pixels, frames)
+    says of them. What was decided of two media is remembered, `decided` what was before. Raises what the
+    decoders raise."""
+    known = dict(decided or {})
 
-    @cache
     def same(ours: Media, theirs: Media) -> bool:
-        found = near.get((ours.sha256, theirs.sha256), Candidate())
-        cut, like = found.cut, found.like
-        return ours.kind == theirs.kind and (
-            judge.agreement(ours, theirs) >= settings.leak_agreement
-            or (cut is not None and judge.cut_agreement(ours, theirs, cut)[0] >= settings.leak_agreement)
-            or (like is not None and judge.alike(ours, theirs, like))
-        )
+        pair = ours.sha256, theirs.sha256
+        if pair not in known:
+            known[pair] = _same(judge, ours, theirs, near.get(pair, Candidate()))
+        return known[pair]
 
     return same
 
 
-def by_pixels(
+def _same(judge: Judge, ours: Media, theirs: Media, found: Candidate) -> bool:
+    least = judge.settings.leak_agreement
+    return ours.kind == theirs.kind and (
+        judge.agreement(ours, theirs) >= least
+        or (found.cut is not None and judge.cut_agreement(ours, theirs, found.cut)[0] >= least)
+        or (found.like is not None and judge.alike(ours, theirs, found.like))
+    )
+
+
+def decide(
+    near: Near,
+    training: Mapping[str, Media],
     evaluation: Mapping[str, Media],
-    settings: CurationSettings,
-    pixels: Pixels,
-    frames: Frames,
-    near: Near = NOTHING,
-) -> Look:
+    make: Callable[[], Judge],
+    engine: EngineSettings,
+) -> dict[tuple[str, str], bool]:
+    """`same_by_pixels` of every pair in `near` whose media (by sha256) are at hand, wherever the engine runs.
+    Raises like `verdict.judged`."""
+    among: dict[str, list[tuple[Media, Media, Candidate]]] = {}
+    for (left, right), candidate in near.items():
+        if left in training and right in evaluation:
+            among.setdefault(left, []).append((training[left], evaluation[right], candidate))
+    asked = list(among.values())
+    found: dict[tuple[str, str], bool] = {}
+    for pairs, same in zip(asked, over(asked, partial(_deciding, make), engine), strict=True):
+        found |= {(a.sha256, b.sha256): one for (a, b, _), one in zip(pairs, same, strict=True)}
+    return found
+
+
+def _deciding(make: Callable[[], Judge]) -> Callable[[list[tuple[Media, Media, Candidate]]], list[bool]]:
+    judge = make()
+    return lambda pairs: [_same(judge, *pair) for pair in pairs]
+
+
+def by_pixels(evaluation: Mapping[str, Media], same: Callable[[Media, Media], bool]) -> Look:
     """Decides a media-like pair: whether any two of their media are one by `same_by_pixels`. `evaluation`
     finds the benchmarks' media by sha256 (KeyError for one it lacks)."""
-    same = same_by_pixels(settings, pixels, frames, near)
 
     def look(trajectory: Trajectory, entry: WhitelistEntry) -> bool:
         return any(

@@ -16,6 +16,7 @@ from pixelis_pipeline.media.image import SIDE
 from pixelis_pipeline.media.store import MediaStore
 from pixelis_pipeline.records import Media
 from pixelis_pipeline.settings import EngineSettings
+from pixelis_pipeline.sources.whitelist import Frames, Pixels
 
 Array = np.ndarray[Any, Any]
 SECONDS = 120.0  # that one medium may take
@@ -41,7 +42,7 @@ def look(media: Media, store: MediaStore) -> Look:
         found = describe(picture).astype(np.float16)
         rows.append(found if media.kind == "image" else found[:1])
 
-    pixels, frames = partial(store.reduced, side=SIDE), partial(_key_frames, store)
+    pixels, frames = decoders(store)
     try:
         return Look(media, of_media(media, pixels, frames, seen=seen), tuple(rows))
     except MediaError as error:
@@ -53,6 +54,11 @@ def looks(media: Iterable[Media], store: MediaStore, engine: EngineSettings) -> 
     told = list(media)
     for each, found in zip(told, run(partial(_looker, store), told, engine, seconds=SECONDS), strict=True):
         yield Look(each, rule="worker lost", why=found.why) if isinstance(found, Lost) else found
+
+
+def decoders(store: MediaStore) -> tuple[Pixels, Frames]:
+    """What decodes an image small, and the key frames of a video; both may be sent to another process."""
+    return partial(store.reduced, side=SIDE), partial(_key_frames, store)
 
 
 def _looker(store: MediaStore) -> Callable[[Media], Look]:

@@ -213,7 +213,7 @@ def _measured(
     if not twins:
         return
     near = candidates(list(media.values()), settings, shown.vectors(media.values()))
-    edges = judged(media, near, Judge(settings, shown.pixels, shown.frames))
+    edges = judged(media, near, lambda: Judge(settings, shown.pixels, shown.frames))
     pairs = {(earlier, later): c for later, each in near.items() for earlier, c in each.items()}
     confirmed = {(earlier, later): e for later, each in edges.items() for earlier, e in each.items()}
     by_signal = {

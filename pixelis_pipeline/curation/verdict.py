@@ -10,10 +10,10 @@ are laid over each other, as they are, flipped or turned, and SSIM is low too.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,13 +22,20 @@ from pixelis_pipeline.curation.fingerprints import MediaFingerprint, information
 from pixelis_pipeline.curation.patches import agreement, small, thumbnail, worst
 from pixelis_pipeline.curation.ssim import ssim
 from pixelis_pipeline.curation.twins import FAR, Candidate, Cut, Like
+from pixelis_pipeline.engine.pool import Lost
+from pixelis_pipeline.engine.run import run
 from pixelis_pipeline.records import Media
-from pixelis_pipeline.settings import CurationSettings
+from pixelis_pipeline.settings import CurationSettings, EngineSettings
 from pixelis_pipeline.sources.whitelist import Frames, Pixels, views
 from pixelis_pipeline.verify.metrics import plain, similarity
 
 Array = np.ndarray[Any, Any]
 Measure = Callable[[Array, Array], float]
+Asked = tuple[MediaFingerprint, MediaFingerprint, Candidate]
+T = TypeVar("T")
+R = TypeVar("R")
+HERE = EngineSettings(kind="process")
+SECONDS = 600.0  # that one medium and all it may be alike to may take
 CACHED = 512  # thumbnail sets held for confirming, 0.2 MB an image
 FEW = 16  # sets of unblurred ones, for ties
 WAYS = range(8)  # in which one picture may lie over another, `turned`
@@ -136,16 +143,40 @@ class Judge:
 
 
 def judged(
-    media: Mapping[str, MediaFingerprint], near: Mapping[str, Mapping[str, Candidate]], judge: Judge
+    media: Mapping[str, MediaFingerprint],
+    near: Mapping[str, Mapping[str, Candidate]],
+    make: Callable[[], Judge],
+    engine: EngineSettings = HERE,
 ) -> dict[str, dict[str, Evidence]]:
-    """later sha256 -> earlier sha256 -> evidence, of every candidate that is confirmed."""
+    """later sha256 -> earlier sha256 -> evidence, of every candidate that is confirmed, by the judges that
+    `make` gives wherever the engine runs. RuntimeError where a worker dies of one again and again; raises
+    what the decoders raise."""
+    asked = [
+        [(media[sha], media[later], candidate) for sha, candidate in earlier.items()]
+        for later, earlier in near.items()
+    ]
     edges: dict[str, dict[str, Evidence]] = {}
-    for later, earlier in near.items():
-        for sha, candidate in earlier.items():
-            evidence = judge(media[sha], media[later], candidate)
+    for pairs, found in zip(asked, over(asked, partial(_judging, make), engine), strict=True):
+        for (a, b, _), evidence in zip(pairs, found, strict=True):
             if evidence is not None:
-                edges.setdefault(later, {})[sha] = evidence
+                edges.setdefault(b.media.sha256, {})[a.media.sha256] = evidence
     return edges
+
+
+def over(
+    asked: Sequence[list[T]], make: Callable[[], Callable[[list[T]], list[R]]], engine: EngineSettings
+) -> Iterator[list[R]]:
+    """What is asked of one medium and others, answered in order wherever the engine runs. RuntimeError where
+    a worker dies of it again and again."""
+    for pairs, found in zip(asked, run(make, asked, engine, seconds=SECONDS), strict=True):
+        if isinstance(found, Lost):
+            raise RuntimeError(f"{len(pairs)} pairs of media could not be laid over each other: {found.why}")
+        yield found
+
+
+def _judging(make: Callable[[], Judge]) -> Callable[[list[Asked]], list[Evidence | None]]:
+    judge = make()
+    return lambda pairs: [judge(*pair) for pair in pairs]
 
 
 def turned(picture: Array, way: int) -> Array:

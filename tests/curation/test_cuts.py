@@ -7,9 +7,10 @@ import pytest
 
 from pixelis_pipeline.curation import alignment, descriptor, vectors
 from pixelis_pipeline.curation.duplicates import deduplicate
-from pixelis_pipeline.curation.evaluation_twins import by_pixels, hits, leaks, near
+from pixelis_pipeline.curation.evaluation_twins import by_pixels, hits, leaks, near, same_by_pixels
 from pixelis_pipeline.curation.patches import thumbnail
 from pixelis_pipeline.curation.probes import probe
+from pixelis_pipeline.curation.verdict import Judge
 from pixelis_pipeline.records import Accepted, Origin, Rejected, Sample
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.sources.whitelist import whitelist
@@ -116,7 +117,9 @@ def test_a_benchmark_picture_cut_out_is_a_leak(
     training = _written(tmp_path, gallery, (ours, clear), "training")
     evaluation = _written(tmp_path, gallery, (held,), "evaluation")
     met = near((training, evaluation), None, frozenset(), settings)
-    look = by_pixels({held.sha256: held}, settings, gallery.pixels, gallery.frames, met)
+    look = by_pixels(
+        {held.sha256: held}, same_by_pixels(Judge(settings, gallery.pixels, gallery.frames), met)
+    )
     (hit,) = hits(traces, entries, settings, look, met)
     assert hit.of == traces[0].id and hit.blocks and hit.by == "descriptor"
     assert hit.distance > settings.phash_distance

@@ -8,8 +8,9 @@ import pytest
 from scipy.stats import binom
 
 from pixelis_pipeline.columns import from_table, to_table
-from pixelis_pipeline.curation.evaluation_twins import against, by_pixels, hits, leaks
+from pixelis_pipeline.curation.evaluation_twins import against, by_pixels, hits, leaks, same_by_pixels
 from pixelis_pipeline.curation.leakage import LeakageError, LeakageReport, audit, clopper_pearson
+from pixelis_pipeline.curation.verdict import Judge
 from pixelis_pipeline.records import Accepted, Media, Origin, Rejected, Sample
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.sources.whitelist import WhitelistEntry, whitelist
@@ -33,7 +34,7 @@ class Benchmark:
         ]
         self.entries: list[WhitelistEntry] = list(whitelist(samples, gallery.pixels, gallery.frames))
         held = {media.sha256: media for media, _, _ in items}
-        self.look = by_pixels(held, settings, gallery.pixels, gallery.frames)
+        self.look = by_pixels(held, same_by_pixels(Judge(settings, gallery.pixels, gallery.frames)))
 
 
 def planted(gallery: Any) -> dict[str, tuple[Media, str, str]]:

@@ -12,7 +12,14 @@ import pytest
 from pixelis_pipeline.curation import vectors
 from pixelis_pipeline.curation.duplicates import Deduplication, deduplicate
 from pixelis_pipeline.curation.encoders import TOGETHER, Encoder
-from pixelis_pipeline.curation.evaluation_twins import NOTHING, Near, by_pixels, hits, leaks, near
+from pixelis_pipeline.curation.evaluation_twins import (
+    Near,
+    by_pixels,
+    hits,
+    leaks,
+    near,
+    same_by_pixels,
+)
 from pixelis_pipeline.curation.fingerprints import Fingerprint
 from pixelis_pipeline.curation.patches import small
 from pixelis_pipeline.curation.twins import Like, likes
@@ -219,12 +226,12 @@ def test_a_mirrored_benchmark_picture_is_a_leak(
         (twin.sha256, page.sha256),
     }  # one template: a candidate too
     evaluation = {m.sha256: m for m in (held, page)}
-    look = by_pixels(evaluation, settings, gallery.pixels, gallery.frames, met)
+    look = by_pixels(evaluation, same_by_pixels(Judge(settings, gallery.pixels, gallery.frames), met))
     blocking = [hit for hit in hits(traces, entries, settings, look, met) if hit.blocks]
     assert [(hit.of, hit.record, hit.by) for hit in blocking] == [(traces[0].id, "0", "encoder")]
     assert leaks(traces[0], entries[0], settings, look, met)
     assert not leaks(traces[1], entries[1], settings, look, met)
-    blind = by_pixels(evaluation, settings, gallery.pixels, gallery.frames, NOTHING)
+    blind = by_pixels(evaluation, same_by_pixels(Judge(settings, gallery.pixels, gallery.frames)))
     assert not [hit for hit in hits(traces, entries, settings, blind) if hit.blocks]
     with pytest.raises(ValueError, match="two encoders"):
         near((nothing, nothing), (seen, nothing), frozenset(), settings)

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pixelis_pipeline.curation.evaluation_twins import LeakageHit, by_pixels, hits
+from pixelis_pipeline.curation.evaluation_twins import LeakageHit, by_pixels, hits, same_by_pixels
 from pixelis_pipeline.curation.patches import agreement, thumbnail
+from pixelis_pipeline.curation.verdict import Judge
 from pixelis_pipeline.records import Origin, Sample
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.sources.whitelist import whitelist
@@ -79,7 +80,9 @@ def blocked(
         for k, m in enumerate(media)
     ]
     entries = list(whitelist(samples, gallery.pixels, gallery.frames))
-    look = by_pixels({m.sha256: m for m in media}, settings, gallery.pixels, gallery.frames)
+    look = by_pixels(
+        {m.sha256: m for m in media}, same_by_pixels(Judge(settings, gallery.pixels, gallery.frames))
+    )
     found = [
         gallery.fingerprint(gallery.trajectory(gallery.image(picture), name=str(k))).trajectory
         for k, picture in enumerate(seen)
