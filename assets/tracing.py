@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from rich.markup import escape
@@ -10,6 +11,7 @@ from rich.tree import Tree
 from assets import console
 from assets.stage import Project
 from pixelis_pipeline.columns import from_row
+from pixelis_pipeline.ledger import artifact
 from pixelis_pipeline.ledger.walk import Index, Node, UnknownId
 from pixelis_pipeline.media.errors import MediaError
 from pixelis_pipeline.records import Media, Origin
@@ -89,7 +91,7 @@ class Walk:
             self.grow(above, branch)
         if len(known) > BRANCHES and not self.everything:
             branch.add(f"… and {len(known) - BRANCHES} more (--all)")
-        for line in self._gaps(node):
+        for line in (*self._gaps(node), *self._counted(row)):
             branch.add(escape(line))
         if not known:
             for line in _media(self.project, row):
@@ -108,6 +110,17 @@ class Walk:
             yield f"made from {key}, {where}"
         if len(gone) > BRANCHES and not self.everything:
             yield f"… and {len(gone) - BRANCHES} more that are not on this disk (--all)"
+
+    def _counted(self, row: dict[str, Any]) -> Iterator[str]:
+        """The versions that a row of the quality funnel was counted in, and records that were refused in
+        them: what to trace next."""
+        for told in row.get("versions", ()):
+            place, version = told.rsplit(" ", 1)
+            asset, partition = place.removesuffix("]").split(" [")
+            yield f"counted in {told}"
+            refused = artifact.rejected(self.project.ledger.folder(asset, partition, version))
+            for each in islice(refused, None if self.everything else BRANCHES):
+                yield f"  refused there: {each.of} by {each.rule}"
 
 
 def _spread(project: Project, index: Index, node: Node, tree: Tree, seen: set[str]) -> None:

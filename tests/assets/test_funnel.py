@@ -14,9 +14,11 @@ from assets.examples import refused, there
 from assets.funnel import EXAMPLES
 from assets.stage import STAGES, Project
 from assets.tally import lineage, rows
+from assets.tracing import show
 from evaluation.funnel import ALL, Example, Row
 from pixelis_pipeline.columns import from_table
 from pixelis_pipeline.ledger import artifact
+from pixelis_pipeline.ledger.artifact import ids
 from pixelis_pipeline.ledger.chain import Input
 from pixelis_pipeline.records import Trajectory
 from tests.assets.conftest import project, run
@@ -83,6 +85,27 @@ def test_what_is_not_known_is_in_no_sum(splits: Project) -> None:
     found = {r.source: r for r in rows(splits.ledger, made) if r.stage == "training_splits"}
     known = [r for r in found.values() if r.tokens is not None]
     assert found[ALL].tokens is None and len(known) == len(found) - 2
+
+
+def test_a_number_of_it_is_walked_back(
+    funnel: tuple[Project, list[Row]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the versions it was counted in and to records refused there, which can be walked back too."""
+    made, found = funnel
+    row = next(row for row in found if row.source == ALL and row.rejected and row.stage != "raw")
+    assert show(made, row.id, forward=False, everything=True) == 0
+    told = "".join(capsys.readouterr().out.replace("\u2502", "").split())
+    assert all(version.replace(" ", "") in told for version in row.versions)
+    assert told.count("refusedthere:") == row.rejected
+    folder = next(
+        folder
+        for record in lineage(made.ledger, _splits(made))[row.stage]
+        if ids(folder := made.ledger.folder(record.asset, record.partition, record.version), "rejected")
+    )
+    refused_id = ids(folder, "rejected")[0]
+    assert refused_id in told
+    assert show(made, refused_id, forward=False, everything=False) == 0
+    assert "intact" in capsys.readouterr().out
 
 
 def test_both_kinds_of_examples_stand_on_the_page(funnel: tuple[Project, list[Row]]) -> None:
