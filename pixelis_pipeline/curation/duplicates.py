@@ -20,7 +20,7 @@ from pixelis_pipeline.records import Accepted, Outcome, Rejected, Trajectory, re
 from pixelis_pipeline.settings import CurationSettings, EngineSettings
 from pixelis_pipeline.sources.whitelist import Frames, Pixels
 
-STAGE, VERSION = "deduplicated_trajectories", 2
+STAGE, VERSION = "deduplicated_trajectories", 3
 PARAMETERS = {
     "phash_distance",
     "information_floor",
@@ -29,6 +29,7 @@ PARAMETERS = {
     "video_agreement",
     "descriptor_cosine",
     "cut_agreement",
+    "refuting_agreement",
     "worst_agreement",
     "ssim",
 }

@@ -54,6 +54,13 @@ def worst(a: Array, b: Array) -> float:
     return overlap(a, b, np.ones((SIDE, SIDE), bool), percentile=0.0)
 
 
+def middle(a: Array, b: Array) -> float:
+    """The correlation of the middle tile, -1 to 1: what half of two thumbnails reaches; 0 where there are
+    none. A copy that was turned a little or lies under a banner reaches it, two pictures of one hash do
+    not."""
+    return overlap(a, b, np.ones((SIDE, SIDE), bool), percentile=50.0)
+
+
 def standing(thumbnail: Array) -> int:
     """How many tiles of a thumbnail hold anything. Where none does, nothing can be confirmed."""
     return int((np.square(_tiles(thumbnail)).mean(axis=1) >= STRUCTURE).sum())

@@ -1,9 +1,9 @@
 """Whether two media are one, and on what evidence.
 
-Where both carry enough information pHash's word is final. All else is only a candidate: known words that
-differ refute it, and tiles that agree everywhere confirm it, laid over each other as wholes or, for images,
-as a cut and what it was cut from. Between clear agreement and clear disagreement the mean similarity over the
-picture (SSIM) breaks the tie.
+Where both carry enough information pHash's word stands, unless not even half the tiles of two images agree.
+All else is only a candidate: known words that differ refute it, and tiles that agree everywhere confirm it,
+laid over each other as wholes or, for images, as a cut and what it was cut from. Between clear agreement and
+clear disagreement the mean similarity over the picture (SSIM) breaks the tie.
 
 Media whose embeddings are near are one unless they only share a template: then few tiles agree, however they
 are laid over each other, as they are, flipped or turned, and SSIM is low too.
@@ -19,7 +19,7 @@ import numpy as np
 
 from pixelis_pipeline.curation import alignment
 from pixelis_pipeline.curation.fingerprints import MediaFingerprint, information
-from pixelis_pipeline.curation.patches import agreement, small, thumbnail, worst
+from pixelis_pipeline.curation.patches import agreement, middle, small, thumbnail, worst
 from pixelis_pipeline.curation.ssim import ssim
 from pixelis_pipeline.curation.twins import FAR, Candidate, Cut, Like
 from pixelis_pipeline.engine.pool import Lost
@@ -72,7 +72,7 @@ class Judge:
         decoders raise (MediaError)."""
         settings, distance = self.settings, candidate.distance
         known = min(a.information + b.information) >= settings.information_floor
-        if known and distance != FAR:
+        if known and distance != FAR and not self._refuted(a.media, b.media):
             return Evidence("phash", float(distance), float(settings.phash_distance), distance)
         if a.text and b.text and words_similarity(a.text, b.text) < settings.text_anls:
             return None
@@ -92,6 +92,13 @@ class Judge:
             least = settings.encoder_image if a.media.kind == "image" else settings.encoder_frame
             return Evidence("encoder", candidate.like.cosine, least, distance)
         return None
+
+    def _refuted(self, a: Media, b: Media) -> bool:
+        """Whether two images of near hashes are plainly two: half their tiles do not agree. What moves in
+        videos is not held against them."""
+        if a.kind == "video":
+            return False
+        return middle(self._thumbnails(a)[0], self._thumbnails(b)[0]) < self.settings.refuting_agreement
 
     def alike(self, a: Media, b: Media, like: Like) -> bool:
         """Whether two media of near embeddings are one: not where they merely share a template. They are if

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given
@@ -15,6 +16,7 @@ from pixelis_pipeline.curation.duplicates import Deduplication, deduplicate
 from pixelis_pipeline.curation.verdict import Judge, words_similarity
 from pixelis_pipeline.records import Accepted, Rejected, Trajectory
 from pixelis_pipeline.settings import CurationSettings
+from pixelis_pipeline.world.grounds import photograph
 from pixelis_pipeline.world.language import passage
 from pixelis_pipeline.world.page import render_page
 
@@ -60,13 +62,32 @@ def test_planted_copies_are_found_and_the_rest_is_kept(gallery: Any, settings: C
     assert signals == {"phash", "patches"}
 
 
+def test_two_pictures_of_one_hash_stay_two(gallery: Any, settings: CurationSettings) -> None:
+    """A photograph, and its low frequencies, by which it is hashed, under a texture of its own."""
+    one = cv2.resize(photograph("astronaut"), (320, 320), interpolation=cv2.INTER_AREA)
+    noise = np.random.default_rng(0).normal(0, 1, one.shape).astype(np.float32)
+    texture = cv2.GaussianBlur(noise, (0, 0), 4) - cv2.GaussianBlur(noise, (0, 0), 9)
+    low = cv2.GaussianBlur(one.astype(np.float32), (0, 0), 16) - 128
+    mixed = np.clip(128 + 0.6 * low + 50 * texture / texture.std(), 0, 255).astype(np.uint8)
+    found = [
+        gallery.fingerprint(gallery.trajectory(gallery.image(p), name=str(k)), batch=str(k))
+        for k, p in enumerate((one, mixed))
+    ]
+    a, b = (each.media[0] for each in found)
+    assert (int(a.phash[0], 16) ^ int(b.phash[0], 16)).bit_count() <= settings.phash_distance
+    assert min(a.information + b.information) >= settings.information_floor
+    assert not rejected(deduplicate(found, settings, gallery.pixels, gallery.frames))
+    trusting = settings.model_copy(update={"refuting_agreement": -1.0})
+    assert len(rejected(deduplicate(found, trusting, gallery.pixels, gallery.frames))) == 1
+
+
 def test_bare_print_collides_by_hash_alone(gallery: Any, settings: CurationSettings) -> None:
     """Without the floor these distinct pages would go: the test above could not fail otherwise."""
     pages = [
         gallery.fingerprint(gallery.trajectory(gallery.image(gallery.print(s)), name=str(s)))
         for s in range(PRINTS)
     ]
-    trusting = settings.model_copy(update={"information_floor": 0.0})
+    trusting = settings.model_copy(update={"information_floor": 0.0, "refuting_agreement": -1.0})
     assert len(rejected(deduplicate(pages, trusting, gallery.pixels, gallery.frames))) >= 4
     assert not rejected(deduplicate(pages, settings, gallery.pixels, gallery.frames))
 
