@@ -86,6 +86,8 @@ class Walk:
             branch.add("(shown above)")
             return
         self.seen.add(node.id)
+        for line in refused(self.index, node.id):
+            branch.add(escape(line))
         known = [above for above in map(self.index.get, node.parents) if above]
         for above in known if self.everything else known[:BRANCHES]:
             self.grow(above, branch)
@@ -123,8 +125,21 @@ class Walk:
                 yield f"  refused there: {each.of} by {each.rule}"
 
 
+def refused(index: Index, key: str) -> Iterator[str]:
+    """Where a record was refused, by which rule, and on what evidence."""
+    for place, why in index.refusals.get(key, ()):
+        parts = [f"REFUSED by {place}: {why.rule}"]
+        if why.measured is not None:
+            limit = "" if why.threshold is None else f" against a limit of {why.threshold:.4g}"
+            parts.append(f"{why.measured:.4g}{limit}")
+        parts += [why.detail] * bool(why.detail) + [f"twin {why.twin}"] * bool(why.twin)
+        yield " · ".join(parts)
+
+
 def _spread(project: Project, index: Index, node: Node, tree: Tree, seen: set[str]) -> None:
     branch = tree.add(_label(project, node, node.row()))
+    for line in refused(index, node.id):
+        branch.add(escape(line))
     for below in index.children.get(node.id, []):
         if below.id not in seen:
             seen.add(below.id)
@@ -148,6 +163,10 @@ def show(project: Project, key: str, *, forward: bool, everything: bool) -> int:
         starts = [index.find(key)]
     except UnknownId as error:
         starts = _showing(index, key) if len(key) >= 8 else []
+        if not starts and key in index.refusals:
+            for line in refused(index, key):
+                console.say(line)
+            return 0
         if not starts:
             console.error(str(error))
             return 1

@@ -12,8 +12,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pixelis_pipeline.ledger import chain
+from pixelis_pipeline.ledger import artifact, chain
 from pixelis_pipeline.ledger.ledger import Ledger
+from pixelis_pipeline.records import Rejected
+
+WHY = ("of", "stage", "rule", "measured", "threshold", "twin", "detail")
 
 
 class UnknownId(KeyError):
@@ -52,18 +55,21 @@ class Index:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
 
-    def _nodes(self, in_force: bool) -> Iterator[Node]:
+    def _places(self, in_force: bool) -> Iterator[tuple[str, str, str, Path]]:
+        """(asset, partition, version, folder) of the versions in force, or of the others."""
         for asset in chain.assets(self.ledger.root):
             seen = set()
             for record in reversed(self.ledger.chain(asset)):
                 place = (record.partition, record.version)
                 current = self.ledger.current(asset, record.partition) == record.version
-                if place in seen or current != in_force:
-                    continue
-                seen.add(place)
-                folder = self.ledger.data / asset / record.partition / record.version
-                for shard in sorted(folder.glob("accepted-*.parquet")):
-                    yield from self._shard(asset, record.partition, record.version, shard)
+                if place not in seen and current == in_force:
+                    seen.add(place)
+                    yield asset, *place, self.ledger.data / asset / record.partition / record.version
+
+    def _nodes(self, in_force: bool) -> Iterator[Node]:
+        for asset, partition, version, folder in self._places(in_force):
+            for shard in sorted(folder.glob("accepted-*.parquet")):
+                yield from self._shard(asset, partition, version, shard)
 
     def _shard(self, asset: str, partition: str, version: str, shard: Path) -> Iterator[Node]:
         names = set(pq.read_schema(shard).names)
@@ -91,6 +97,16 @@ class Index:
         for node in self.current.values():
             for parent in node.parents:
                 found.setdefault(parent, []).append(node)
+        return found
+
+    @cached_property
+    def refusals(self) -> dict[str, list[tuple[str, Rejected]]]:
+        """Where each record was refused, "asset [partition]", and why, among the versions in force."""
+        found: dict[str, list[tuple[str, Rejected]]] = {}
+        for asset, partition, _, folder in self._places(in_force=True):
+            for table in artifact.tables(folder, "rejected", list(WHY)):
+                for row in table.to_pylist():
+                    found.setdefault(row["of"], []).append((f"{asset} [{partition}]", Rejected(**row)))
         return found
 
     def get(self, key: str) -> Node | None:

@@ -105,7 +105,8 @@ def test_a_number_of_it_is_walked_back(
     refused_id = ids(folder, "rejected")[0]
     assert refused_id in told
     assert show(made, refused_id, forward=False, everything=False) == 0
-    assert "intact" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "intact" in told and f"REFUSED by {row.stage} [" in told
 
 
 def test_both_kinds_of_examples_stand_on_the_page(funnel: tuple[Project, list[Row]]) -> None:
