@@ -11,6 +11,8 @@ import pytest
 from pixelis_pipeline.curation.encoders import BESIDE, KINDS, TOGETHER, opened, version
 from pixelis_pipeline.world.scene import draw_scene
 
+pytestmark = pytest.mark.slow  # torch and transformers take 20 s to import
+
 Array = np.ndarray[Any, Any]
 
 
@@ -151,7 +153,6 @@ def test_open_clip_takes_safetensors_only(tmp_path: Path) -> None:
             opened(f"open_clip:{where}")
 
 
-@pytest.mark.slow
 def test_a_model_of_open_clip_is_loaded_and_answers(tmp_path: Path) -> None:
     open_clip = pytest.importorskip("open_clip")
     import torch
