@@ -306,6 +306,31 @@ class SftSettings(Section):
     seed: int = 7
 
 
+class RankSettings(Section):
+    """LoRA ranks from the spectra of a short full fine-tuning. `targets` are the last names of the modules
+    that get an adapter: the projections of attention and MLP, in the language model and in the tower."""
+
+    energy: Annotated[float, From("P", "§3.2.1, of the squares kept"), Field(gt=0, lt=1)] = 0.9
+    least: Annotated[int, From("P"), Field(ge=1)] = 4
+    most: Annotated[int, From("P"), Field(ge=1)] = 64
+    window: Annotated[int, From("P", "layers in depth, odd; 1: no smoothing"), Field(ge=1)] = 3
+    scale: Annotated[int, From("P", "alpha / rank"), Field(ge=1)] = 2
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        *("qkv", "proj", "linear_fc1", "linear_fc2"),
+    )
+    device: Annotated[str, Field(exclude=True)] = "cpu"
+    seed: int = 7
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.least > self.most:
+            raise ValueError(f"least ({self.least}) is more than most ({self.most})")
+        if not self.window % 2:
+            raise ValueError(f"window ({self.window}) must be odd")
+        return self
+
+
 class PolicySettings(Section):
     """Which policy learns and how long it may think."""
 
@@ -357,6 +382,7 @@ class Settings(Section):
     replay: ReplaySettings = ReplaySettings()
     curation: CurationSettings = CurationSettings()
     sft: SftSettings = SftSettings()
+    ranks: RankSettings = RankSettings()
     policy: PolicySettings = PolicySettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     operations: OperationsSettings = OperationsSettings()
