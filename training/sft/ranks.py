@@ -251,7 +251,7 @@ def draw(ranks: Ranks) -> bytes:
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for axes in panels[len(kinds) :]:
         axes.remove()
-    panels[0].set(xscale="log", yscale="log", ylim=(FLOOR, 1.5))
+    panels[0].set(xscale="log", yscale="log", ylim=(FLOOR, 1.5), yticks=(1e-3, 1e-2, 1e-1, 1))
     for axes, (each, names) in zip(panels, kinds, strict=False):
         axes.set_title(each.removeprefix("model."), fontsize=7)
         axes.minorticks_off()

@@ -1,8 +1,8 @@
 """Leading singular values of what a fine-tuning changed in one matrix, as far as they tell its rank.
 
-A randomised SVD (Halko, Martinsson & Tropp 2011, algorithm 4.4) with two departures: the sketch grows until it
-holds the energy asked for, and power iterations go on until the rank is decided, by a bound on what the sketch
-can still miss, in place of a number of iterations set beforehand.
+A randomised SVD (Halko, Martinsson & Tropp 2011, algorithm 4.4) with two departures: the sketch grows until
+it holds the energy asked for, and power iterations go on until the rank is decided, by a bound on what the
+sketch can still miss, in place of a number of iterations set beforehand.
 """
 
 from dataclasses import dataclass
