@@ -25,9 +25,8 @@ EXACT = RankSettings(least=1, most=64, window=1)
 
 
 def planted(rank: int, rows: int = 64, columns: int = 64) -> Spectrum:
-    """`rank` equal values that are needed to the last for 90 % of the energy, and one small value."""
-    values = (1.0,) * rank + (0.01,)
-    return Spectrum(values, sum(v * v for v in values), (rows, columns))
+    """`rank` equal values that hold 90.5 % of the energy, so that for 90 % each of them is needed."""
+    return Spectrum((1.0,) * rank, rank / 0.905, (rows, columns))
 
 
 def stack(measured: list[int], module: str = "mlp.up_proj") -> dict[str, Spectrum]:
@@ -58,7 +57,7 @@ def test_kinds_are_smoothed_apart_and_in_the_order_of_their_depth():
 def test_what_a_smoothed_rank_keeps_is_told():
     found = choose(stack([10, 2, 2]), RankSettings(least=1)).layers["model.layers.0.mlp.up_proj"]
     assert (found.measured, found.rank) == (10, 6)
-    assert found.kept == pytest.approx(0.6, abs=1e-3)
+    assert found.kept == pytest.approx(0.905 * 6 / 10)
 
 
 @settings(deadline=None)
@@ -228,12 +227,12 @@ def test_no_ranks_are_written_where_the_picture_fails(base, tuned, tmp_path, mon
 
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 from pixelis_pipeline.settings import RankSettings
 from training.sft.ranks import study
-study(*(Path(each) for each in sys.argv[1:]), RankSettings(most=8))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+study(*(Path(each) for each in sys.argv[1:]), RankSettings(most=8))  # a parent's ru_maxrss is its child's: the high-water mark is not
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
@@ -248,7 +247,7 @@ def test_memory_does_not_grow_with_the_model(tmp_path):
         folders = [str(tmp_path / name) for name in ("before", "after", "out")]
         done = subprocess.run([sys.executable, "-c", MEASURE, *folders], capture_output=True, text=True)
         assert not done.returncode, done.stderr
-        peaks.append(float(done.stdout))
+        peaks.append(float(done.stdout) / 1024)
     assert peaks[1] - peaks[0] < 40
 
 
@@ -286,7 +285,7 @@ def test_a_checkpoint_that_names_its_stack_otherwise_fits_its_model():
     made = pattern(choose(spectra, EXACT))
     for at, name in enumerate(adapted):
         (key,) = matched(made["rank_pattern"], name)
-        assert made["rank_pattern"][key] == int(np.ceil(0.9 * (1 + at % 50)))
+        assert made["rank_pattern"][key] == 1 + at % 50
     assert len(adapted) == 12 * 7 + 2 * 5 == len(made["rank_pattern"])
 
 

@@ -3,9 +3,11 @@
 How each rank comes to be, in this order, so that `choose` can make it again from the spectra alone:
 
 1. measured: the smallest r whose squared singular values hold `energy` of those of W_ft - W_0;
-2. bounded to [least, most], and to the matrix' shorter side;
+2. bounded to [least, most];
 3. smoothed: the median over `window` neighbours in depth of the same kind of module, the window cut off at
-   the ends, a half rounded up. A layer may so get less than it measured: `kept` says what its rank holds.
+   the ends, a half rounded up; then never more than the matrix' shorter side.
+
+A layer may so get less than it measured: `kept` says what its rank holds.
 """
 
 import json
@@ -82,19 +84,16 @@ _FORM: TypeAdapter[Any] = TypeAdapter(Ranks)
 def choose(spectra: Mapping[str, Spectrum], settings: RankSettings) -> Ranks:
     """Rank of each module: measured, bounded, smoothed."""
     measured = {name: rank_of(each, settings.energy) for name, each in spectra.items()}
-    most = {name: min(settings.most, *each.shape) for name, each in spectra.items()}
     bounded = {
-        name: most[name] if rank is None else min(max(rank, settings.least), most[name])
+        name: settings.most if rank is None else min(max(rank, settings.least), settings.most)
         for name, rank in measured.items()
     }
     smoothed = smooth(bounded, settings.window)
-    return Ranks(
-        settings,
-        {
-            name: Layer(each, measured[name], smoothed[name], each.kept(smoothed[name]))
-            for name, each in spectra.items()
-        },
-    )
+    layers = {}
+    for name, each in spectra.items():
+        rank = min(smoothed[name], *each.shape)
+        layers[name] = Layer(each, measured[name], rank, each.kept(rank))
+    return Ranks(settings, layers)
 
 
 def kind(name: str) -> str:
