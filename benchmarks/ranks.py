@@ -7,6 +7,7 @@ method has the threads that torch and BLAS are given.
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from benchmarks.measurement import Measurement, compared, measured
@@ -64,7 +65,7 @@ def ranks(rows: int = ROWS, columns: int = COLUMNS) -> Iterator[Measurement]:
     yield measured(f"{told}: rank at {given.energy:.0%}", float(rank or -1), "")
     yield measured(f"{told}: processor time", seconds, "s")
     for peer, do in FULL.items():
-        theirs, values = timed(lambda do=do: do(after))
+        theirs, values = timed(partial(do, after))
         squares = values.double().square()
         true = int((squares.cumsum(0) < given.energy * squares.sum()).sum()) + 1
         agree = f"same rank {rank}" if rank == true else f"OTHER RANK: {rank}, not {true}"
