@@ -319,6 +319,25 @@ class RewardSettings(Section):
     deviation_floor: Annotated[float, From("P"), Field(gt=0)] = 1e-3
 
 
+class HeadSettings(Section):
+    """The step embedding and the dynamics head beside the policy: their sizes, and how they learn."""
+
+    thought: Annotated[int, From("S", "§4, last tokens of a thought"), Field(ge=1)] = 32
+    tiny: Annotated[float, From("P", "visual tokens; a smaller place is dilated"), Field(ge=0)] = 1.0
+    same: Annotated[float, From("D", "IoU of a call made again, as replay's"), Field(gt=0, le=1)] = 0.5
+    width: Annotated[int, From("S", "§3.2.1, as the auxiliary heads"), Field(ge=1)] = 256
+    embedding: Annotated[int, From("P", "dimensions of a step"), Field(ge=1)] = 128
+    tool: Annotated[int, From("P", "dimensions of a tool's name"), Field(ge=1)] = 16
+    dropout: Annotated[float, From("S", "§4"), Field(ge=0, lt=1)] = 0.1
+    passes: Annotated[int, From("S", "§4, MC-dropout"), Field(ge=2)] = 4
+    validity: Annotated[float, From("P", "weight of its loss"), Field(ge=0)] = 0.5
+    learning_rate: Annotated[float, From("P"), Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, From("S", "§4"), Field(ge=0)] = 0.01
+    batch: Annotated[int, From("S", "§4, steps"), Field(ge=1)] = 128
+    gradient_norm: Annotated[float, From("S", "§4"), Field(gt=0)] = 1.0
+    seed: int = 7
+
+
 class PidSettings(Section):
     """The controller of the KL weight: what it aims at, how hard it pulls, how far it may go."""
 

@@ -82,11 +82,16 @@ def penalty(rollout: Rollout, settings: RewardSettings) -> float:
 
 def coherence(rollout: Rollout, scale: Scale, settings: RewardSettings) -> float:
     """Mean z-score of the cosines of neighbouring fresh steps; 0 with fewer than two of them."""
-    rows = rollout.embeddings[rollout.fresh]
-    if len(rows) < 2:
+    found = cosines(rollout)
+    if not found.size:
         return 0.0
-    cosines = (rows[1:] * rows[:-1]).sum(1)
-    return float(np.mean((cosines - scale.mean) / max(scale.deviation, settings.deviation_floor)))
+    return float(np.mean((found - scale.mean) / max(scale.deviation, settings.deviation_floor)))
+
+
+def cosines(rollout: Rollout) -> Array:
+    """float64 [fresh steps - 1]: the cosine of each fresh step with the next one."""
+    rows = rollout.embeddings[rollout.fresh]
+    return (rows[1:] * rows[:-1]).sum(1)
 
 
 def curiosity(batch: Sequence[Rollout], settings: RewardSettings) -> Array:
