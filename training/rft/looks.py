@@ -47,7 +47,7 @@ def footprints(places: Sequence[Mark | None], tiny: float) -> Array:
 
 def calls(steps: Sequence[Step], places: Sequence[Mark | None], same: float) -> list[str]:
     """Each step's call as canonical text, or that of the first valid call that it makes again: of the same
-    action, at a place whose box has an IoU of `same` or more with its. A box moved by a hair is nothing new."""
+    action, at a place whose box has an IoU of `same` or more with its. A box moved by a hair is no other."""
     told: list[str] = []
     for k, (step, place) in enumerate(zip(steps, places, strict=True)):
         text = canonical([step.action.name, step.action.arguments]).decode()
