@@ -1,4 +1,4 @@
-"""The heads on planted transitions: what can be learned is, what cannot is bounded, and chance is the seed's."""
+"""The heads on planted transitions: what can be learned is, what cannot is bounded, all from the seed."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -82,7 +82,7 @@ class Dynamics(nn.Module):
 @dataclass(frozen=True, slots=True)
 class Flat:
     """The states of many rollouts in one row, and their steps: `before` and `after` int64 [steps] are the
-    states that a call starts from and leads to; `chosen` int64 are the steps to learn from."""
+    states that a call starts from and leads to."""
 
     v: torch.Tensor
     x: torch.Tensor
@@ -100,11 +100,9 @@ def flat(batch: Sequence[States]) -> Flat:
     """The states and steps of at least one rollout."""
     starts = np.cumsum([0, *(len(each.v) for each in batch)])
     after = [start + 1 + np.arange(len(each.tool)) for start, each in zip(starts, batch, strict=False)]
-    v, x, tool, box, valid = (
-        torch.from_numpy(np.concatenate([getattr(each, name) for each in batch]))
-        for name in ("v", "x", "tool", "box", "valid")
-    )
-    return Flat(v, x, tool, box, valid, torch.from_numpy(np.concatenate(after)))
+    valid = [each.valid[each.kept] for each in batch]
+    parts = [[getattr(each, name) for each in batch] for name in ("v", "x", "tool", "box")]
+    return Flat(*(torch.from_numpy(np.concatenate(part)) for part in (*parts, valid, after)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +166,9 @@ class Heads:
 
     @torch.no_grad()
     def judge(self, batch: Sequence[States], correct: Sequence[bool]) -> list[Rollout]:
-        """The rollouts as rewards want them, in order. A pass with dropout thins the same units for every
-        step, so that what is said of one does not depend on the others."""
+        """The rollouts as rewards want them, in order; steps that are not kept, which earn nothing, are 0. A
+        pass with dropout thins the same units for every step, so that what is said of one does not depend on
+        the others."""
         if not batch:
             return []
         steps, chance = flat(batch), self._chance(_JUDGE)
@@ -186,7 +185,7 @@ class Heads:
             for values in (places[steps.after], error, variance, logit)
         ]
         return [
-            Rollout(right, each.family, each.calls, tuple(each.valid.tolist()), *values)
+            Rollout(right, each.family, each.calls, tuple(each.valid.tolist()), *_spread(each, values))
             for right, each, *values in zip(correct, batch, *parts, strict=True)
         ]
 
@@ -227,3 +226,11 @@ class Heads:
     @property
     def _of(self) -> Json:
         return {"hidden": self._hidden, **self.settings.model_dump()}
+
+
+def _spread(of: States, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Rows of the steps that are kept as rows of all steps."""
+    spread = [np.zeros((len(of.calls), *each.shape[1:])) for each in values]
+    for whole, each in zip(spread, values, strict=True):
+        whole[of.kept] = each
+    return spread

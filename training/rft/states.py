@@ -3,7 +3,8 @@
 State 0 is the question: the whole picture, and the question's last tokens. State t + 1 is what step t left
 behind: v, the visual features where it looked, and x, the hidden states of its thought and of what it heard.
 Between two states lies a call. So every call has a state before it and one after it, the first and the last
-ones too, and a chain gains nothing by its mere length.
+ones too, and a chain gains nothing by its mere length. A call made again is left out before anything is
+looked at, and what the other steps are worth does not change by a bit.
 
 Only numbers leave this module: no gradient can reach the backbone. Statistics over states are comparable
 while the backbone stands still, so the policy to give here is the reference that the divergence is
@@ -35,17 +36,19 @@ TOOLS = tuple(ARGUMENTS)
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """One rollout: `v` and `x` float32 [steps + 1, hidden], each row of mean 0 and deviation 1; of its calls
-    `tool` int64 [steps] (place in TOOLS; beyond them: no action), `box` float32 [steps, 4] as shares of the
-    image it names (0 where it names none), `valid` bool [steps], and `calls`, the canonical texts."""
+    """One rollout. Of all its steps `calls`, the canonical texts, and `valid` bool [steps]; `kept` int64 are
+    those that make no call again. Of these `v` and `x` float32 [kept + 1, hidden], each row of mean 0 and
+    deviation 1; `tool` int64 [kept] (place in TOOLS; beyond them: no action) and `box` float32 [kept, 4] as
+    shares of the image it names (0 where it names none)."""
 
     family: str
+    calls: tuple[str, ...]
+    valid: Array
+    kept: Array
     v: Array
     x: Array
     tool: Array
     box: Array
-    valid: Array
-    calls: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +123,29 @@ def states(
     """
     if not traces:
         return []
-    rows = [words.shared().encode(text_of(render.asked(t.question), t.steps)).ids for t in traces]
+    places = [looks(trace.steps) for trace in traces]
+    told = [calls(t.steps, at, settings.same) for t, at in zip(traces, places, strict=True)]
+    kept = [[k for k, text in enumerate(each) if each.index(text) == k] for each in told]
+    steps = [[trace.steps[k] for k in new] for trace, new in zip(traces, kept, strict=True)]
+    texts = [text_of(render.asked(t.question), new) for t, new in zip(traces, steps, strict=True)]
+    rows = [words.shared().encode(text).ids for text in texts]
     shown, hidden = _pass(model, rows, images)
     found = []
-    for trace, row, sight, said in zip(traces, rows, shown, hidden, strict=True):
-        steps, places = trace.steps, looks(trace.steps)
-        v = footprints([None, *places], settings.tiny) @ sight
-        x = attention(row, [step.confidence for step in steps], settings.thought) @ said[: len(row)]
-        told = tuple(calls(steps, places, settings.same))
-        tool = np.array([_tool(step.action.name) for step in steps], dtype=np.int64)
-        box = np.array([_box(step) for step in steps], dtype=np.float32).reshape(-1, 4)
-        valid = np.array([step.valid for step in steps], dtype=bool)
-        found.append(States(trace.question.task, _standard(v), _standard(x), tool, box, valid, told))
+    for r, trace in enumerate(traces):
+        at = footprints([None, *(places[r][k] for k in kept[r])], settings.tiny)
+        weights = attention(rows[r], [step.confidence for step in steps[r]], settings.thought)
+        found.append(
+            States(
+                family=trace.question.task,
+                calls=tuple(told[r]),
+                valid=np.array([step.valid for step in trace.steps], dtype=bool),
+                kept=np.array(kept[r], dtype=np.int64),
+                v=_standard(at @ shown[r]),
+                x=_standard(weights @ hidden[r, : len(rows[r])]),
+                tool=np.array([_tool(step.action.name) for step in steps[r]], dtype=np.int64),
+                box=np.array([_box(step) for step in steps[r]], dtype=np.float32).reshape(-1, 4),
+            )
+        )
     return found
 
 
@@ -158,7 +172,7 @@ def _pass(model: nano.Model, rows: Sequence[Sequence[int]], images: Sequence[Ima
 
 def _standard(rows: Array) -> Array:
     """Every policy's features in one unit, so that one error means the same of each."""
-    return layer_norm(torch.from_numpy(rows), rows.shape[1:]).numpy()
+    return layer_norm(torch.from_numpy(rows), rows.shape[1:], eps=1e-12).numpy()
 
 
 def _tool(name: str) -> int:
