@@ -39,7 +39,8 @@ class Policy:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
-        """One turn for each rendered prompt and its picture (uint8 RGB), at most `tokens` long.
+        """One turn for each rendered prompt, at most `tokens` long. `images` are the pictures (uint8 RGB) that
+        the prompts hold a place for, in their order: one each, none for a policy without sight.
 
         Greedy at temperature 0, else sampled from `seed`. A turn that did not end is returned as it is.
         """
@@ -57,7 +58,8 @@ def load(folder: Path) -> Policy:
     for name in (WEIGHTS, CONFIG, TOKENIZER, RENDER):
         if not (folder / name).is_file():
             raise PolicyError(f"{folder / name} is missing: {folder} is no policy checkpoint")
-    contract = render.nano()
+    config = json.loads((folder / CONFIG).read_text())
+    contract = render.nano(sees="vision_config" in config)
     contract.check(folder / RENDER)
     if hashlib.sha256((folder / TOKENIZER).read_bytes()).hexdigest() != contract.tokenizer:
         raise PolicyError(f"{folder / TOKENIZER} is not the tokenizer of its render contract")
@@ -65,7 +67,7 @@ def load(folder: Path) -> Policy:
 
     from pixelis_pipeline.agent import nano
 
-    model = nano.build(nano.from_json(json.loads((folder / CONFIG).read_text())), seed=0)
+    model = nano.build(nano.from_json(config), seed=0)
     weights = load_file(folder / WEIGHTS)
     expected = {name: weight.shape for name, weight in model.named_parameters()}
     found = {name: weight.shape for name, weight in weights.items()}
@@ -83,6 +85,8 @@ def save(model: "Model", folder: Path) -> str:
     """
     from safetensors.torch import save_file
 
+    from pixelis_pipeline.agent import nano
+
     staged = folder.with_name(folder.name + ".staged")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
@@ -90,7 +94,7 @@ def save(model: "Model", folder: Path) -> str:
     save_file(weights, staged / WEIGHTS, metadata={"format": "pt"})
     (staged / CONFIG).write_text(model.config.to_json_string())
     (staged / TOKENIZER).write_text(tokenizer.shared().to_str())
-    render.nano().write(staged / RENDER)
+    render.nano(sees=nano.sees(model)).write(staged / RENDER)
     digest = hashlib.sha256((staged / WEIGHTS).read_bytes()).hexdigest()
     if folder.exists():
         shutil.rmtree(folder)
