@@ -6,7 +6,7 @@ a Qwen2.5-VL (windows of 4 x 4 merged tokens, full attention in the last block) 
 The module is imported only where a model is wanted: it needs torch and transformers.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch  # noqa: TID253
 from transformers import (  # noqa: TID253
@@ -26,7 +26,7 @@ from pixelis_pipeline.records import Json
 
 Model = Qwen3VLForConditionalGeneration | Qwen2_5_VLForConditionalGeneration | Qwen3ForCausalLM
 Config = Qwen3VLConfig | Qwen2_5_VLConfig | Qwen3Config
-Architecture = Literal["qwen3-vl", "qwen2.5-vl", "qwen3"]
+ROPE: Json = {"rope_type": "default", "rope_theta": 1e6}
 # The `model_type` of config.json -> the classes of transformers.
 CLASSES: dict[str, tuple[type[Any], type[Any]]] = {
     "qwen3_vl": (Qwen3VLConfig, Qwen3VLForConditionalGeneration),
@@ -35,44 +35,30 @@ CLASSES: dict[str, tuple[type[Any], type[Any]]] = {
 }
 
 
-def configuration(
-    hidden: int = 128,
-    layers: int = 4,
-    vision: int = 96,
-    depth: int = 3,
-    architecture: Architecture = "qwen3-vl",
-) -> Config:
+def configuration(hidden: int = 128, layers: int = 4, vision: int = 96, depth: int = 3) -> Qwen3VLConfig:
     """The architecture; tests pass smaller sizes. Heads are 32 wide."""
-    text = _text(hidden, layers)
-    if architecture == "qwen3":
-        return Qwen3Config(
-            **text, rope_parameters={"rope_type": "default", "rope_theta": 1e6}, dtype="float32"
-        )
-    ids = {
-        "image_token_id": words.token(words.IMAGE),
-        "video_token_id": words.token(words.VIDEO),
-        "vision_start_token_id": words.token("<vision>"),
-        "vision_end_token_id": words.token("</vision>"),
-        "tie_word_embeddings": True,
-        "dtype": "float32",
+    sight = _sight(hidden, vision, depth) | {
+        "num_position_embeddings": (SIDE // PATCH) ** 2,
+        "deepstack_visual_indexes": [],
     }
-    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [6, 5, 5]}
-    sight = {
-        "depth": depth,
-        "hidden_size": vision,
-        "intermediate_size": 2 * vision,
-        "num_heads": vision // 32,
-        "patch_size": PATCH,
-        "temporal_patch_size": 1,
-        "spatial_merge_size": MERGE,
-        "out_hidden_size": hidden,
+    rope = {**ROPE, "mrope_section": [6, 5, 5], "mrope_interleaved": True}
+    text = _text(hidden, layers) | {"rope_parameters": rope}
+    return Qwen3VLConfig(text_config=text, vision_config=sight, **_ids())
+
+
+def qwen2_5(hidden: int = 128, layers: int = 4, vision: int = 96, depth: int = 3) -> Qwen2_5_VLConfig:
+    """The same sizes as a Qwen2.5-VL."""
+    sight = _sight(hidden, vision, depth) | {
+        "window_size": 4 * MERGE * PATCH,
+        "fullatt_block_indexes": [depth - 1],
     }
-    if architecture == "qwen2.5-vl":
-        sight |= {"window_size": 4 * MERGE * PATCH, "fullatt_block_indexes": [depth - 1]}
-        return Qwen2_5_VLConfig(text_config=text | {"rope_parameters": rope}, vision_config=sight, **ids)
-    sight |= {"num_position_embeddings": (SIDE // PATCH) ** 2, "deepstack_visual_indexes": []}
-    interleaved = {"rope_parameters": rope | {"mrope_interleaved": True}}
-    return Qwen3VLConfig(text_config=text | interleaved, vision_config=sight, **ids)
+    text = _text(hidden, layers) | {"rope_parameters": {**ROPE, "mrope_section": [6, 5, 5]}}
+    return Qwen2_5_VLConfig(text_config=text, vision_config=sight, **_ids())
+
+
+def text_only(hidden: int = 128, layers: int = 4) -> Qwen3Config:
+    """The same sizes as a Qwen3, which sees no picture."""
+    return Qwen3Config(**_text(hidden, layers), rope_parameters=ROPE, dtype="float32")
 
 
 def _text(hidden: int, layers: int) -> Json:
@@ -89,6 +75,30 @@ def _text(hidden: int, layers: int) -> Json:
         "pad_token_id": words.token(words.PAD),
         "eos_token_id": words.token("</answer>"),
         "bos_token_id": None,
+    }
+
+
+def _sight(hidden: int, vision: int, depth: int) -> Json:
+    return {
+        "depth": depth,
+        "hidden_size": vision,
+        "intermediate_size": 2 * vision,
+        "num_heads": vision // 32,
+        "patch_size": PATCH,
+        "temporal_patch_size": 1,
+        "spatial_merge_size": MERGE,
+        "out_hidden_size": hidden,
+    }
+
+
+def _ids() -> Json:
+    return {
+        "image_token_id": words.token(words.IMAGE),
+        "video_token_id": words.token(words.VIDEO),
+        "vision_start_token_id": words.token("<vision>"),
+        "vision_end_token_id": words.token("</vision>"),
+        "tie_word_embeddings": True,
+        "dtype": "float32",
     }
 
 

@@ -39,8 +39,8 @@ class Policy:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
-        """One turn for each rendered prompt, at most `tokens` long. `images` are the pictures (uint8 RGB) that
-        the prompts hold a place for, in their order: one each, none for a policy without sight.
+        """One turn for each rendered prompt, at most `tokens` long. `images` are the pictures (uint8 RGB)
+        that the prompts hold a place for, in their order: one each, none for a policy without sight.
 
         Greedy at temperature 0, else sampled from `seed`. A turn that did not end is returned as it is.
         """

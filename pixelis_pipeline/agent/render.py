@@ -30,7 +30,7 @@ CROPS = (
 )
 BLIND = "All turns are kept. No picture is shown; what is in it is read through the tools."
 INSTRUCTIONS = """\
-Answer the question about {picture}. Write one turn at a time: a thought and a call of one tool, or the answer.
+Answer the question about {picture}. Write one turn at a time: a thought and one call, or the answer.
 <think>thought</think><call>NAME {{"argument":value}}</call>
 <answer>answer</answer>
 What the tool returns follows the call. Coordinates are integers 0-999 over a picture's width and height.
