@@ -6,11 +6,11 @@ import torch
 
 from pixelis_pipeline.agent import batch, nano, policy, render, tokenizer
 
-SIZES = {"hidden": 64, "layers": 2, "vision": 64, "depth": 2}
+SIZES = {"hidden": 32, "layers": 2, "vision": 32, "depth": 1}
 CONFIGURATIONS = {
     "qwen3-vl": nano.configuration(**SIZES),
     "qwen2.5-vl": nano.qwen2_5(**SIZES),
-    "qwen3": nano.text_only(hidden=64, layers=2),
+    "qwen3": nano.text_only(hidden=32, layers=2),
 }
 GREY, BRIGHT = (np.full((32, 32, 3), level, np.uint8) for level in (40, 220))
 
@@ -69,14 +69,16 @@ def test_a_tiny_set_is_learned_by_heart(made, tmp_path):
     told = torch.zeros_like(given.ids, dtype=torch.bool)
     for index, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
         told[index, len(prompt) : len(row)] = True
-    optimizer = torch.optim.AdamW(made.parameters(), lr=3e-3)
-    for _ in range(40):
+    optimizer = torch.optim.AdamW(made.parameters(), lr=1e-2)
+    for _ in range(150):
         scores = made.lm_head(nano.hidden_states(made, given)[:, :-1][told[:, 1:]])
         loss = torch.nn.functional.cross_entropy(scores, given.ids[told])
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert loss.item() < 0.1
+        if loss.item() < 0.02:
+            break
+    assert loss.item() < 0.02
     policy.save(made.eval(), tmp_path / "p")
     loaded = policy.load(tmp_path / "p")
     texts = [render.render(loaded.contract, question, ()) for question in questions]
