@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixelis_pipeline.agent import render, tokenizer
+from pixelis_pipeline.settings import PolicySettings
 
 if TYPE_CHECKING:
+    from pixelis_pipeline.agent.large import LargePolicy
     from pixelis_pipeline.agent.nano import Model
     from pixelis_pipeline.agent.pixels import Image
 
@@ -49,8 +51,28 @@ class Policy:
         return generate(self.model, prompts, images, tokens=tokens, temperature=temperature, seed=seed)
 
 
+def fetched(settings: PolicySettings) -> Path:
+    """The folder of the weights that settings name: `weights`, or the files of `hub` at its commit, from the
+    hub's cache or downloaded. Only JSON and safetensors are asked for."""
+    if not settings.hub:
+        return Path(settings.weights).expanduser()
+    from huggingface_hub import snapshot_download
+
+    name, _, commit = settings.hub.partition("@")
+    return Path(snapshot_download(name, revision=commit, allow_patterns=["*.json", "*.safetensors"]))
+
+
+def opened(folder: Path, settings: PolicySettings) -> "Policy | LargePolicy":
+    """The policy in `folder`, of the kind that settings name. Errors as `load` and `large.load`."""
+    if settings.name == "nano":
+        return load(folder)
+    from pixelis_pipeline.agent import large
+
+    return large.load(folder, settings)
+
+
 def load(folder: Path) -> Policy:
-    """The policy in `folder`.
+    """The nano policy in `folder`.
 
     Raises PolicyError for a folder that is not a checkpoint, RenderMismatch where it was trained under
     another render contract.

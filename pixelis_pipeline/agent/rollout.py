@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pixelis_pipeline.agent.grammar import Answer, Call, Malformed, read
 from pixelis_pipeline.agent.pixels import Image
@@ -13,6 +13,9 @@ from pixelis_pipeline.settings import PolicySettings
 from pixelis_pipeline.tools.contract import Observation, Workspace, spoken
 from pixelis_pipeline.tools.opening import Open
 from pixelis_pipeline.tools.registry import Registry
+
+if TYPE_CHECKING:
+    from pixelis_pipeline.agent.large import LargePolicy
 
 STAGE = "predictions"
 VERSION = 1
@@ -90,7 +93,12 @@ def _hear(live: Sequence[_Rollout], said: Sequence[str], registry: Registry) -> 
 
 
 def _advance(
-    policy: Policy, live: Sequence[_Rollout], registry: Registry, tokens: int, temperature: float, seed: int
+    policy: "Policy | LargePolicy",
+    live: Sequence[_Rollout],
+    registry: Registry,
+    tokens: int,
+    temperature: float,
+    seed: int,
 ) -> None:
     """One turn of every live rollout."""
     prompts = [rollout.prompt(policy.contract) for rollout in live]
@@ -100,7 +108,7 @@ def _advance(
 
 
 def rollouts(
-    policy: Policy,
+    policy: "Policy | LargePolicy",
     questions: Sequence[Question],
     registry: Registry,
     open_media: Open,
