@@ -81,7 +81,7 @@ class Shape:
 
     @property
     def cached(self) -> int:
-        """Bytes of the key-value cache a token, in bfloat16: keys and values, each layer, each shared head."""
+        """Bytes of the key-value cache a token: keys and values of each layer and shared head, bfloat16."""
         return 2 * 2 * self.layers * self.head * self._count("num_key_value_heads")
 
 
@@ -106,8 +106,8 @@ class Length:
 
 
 def length(of: Shape, settings: PolicySettings) -> Length:
-    """A whole trace of the paper's 5.8 calls: system turn with the tools' schemas, question, picture, turns at
-    their longest, one crop a ZOOM, answer."""
+    """A whole trace of the paper's 5.8 calls: system turn with the tools' schemas, question, picture, turns
+    at their longest, one crop a ZOOM, answer."""
     from pixelis_pipeline.agent import large
 
     system = len(large.contract(of.published, "", settings).system) / LETTERS

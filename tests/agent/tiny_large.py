@@ -1,4 +1,4 @@
-"""The full-size architectures with a few thousand weights and a tokenizer that writes Qwen's marks, on disk."""
+"""The full-size architectures of a few thousand weights, with a tokenizer of Qwen's marks, on disk."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -58,10 +58,14 @@ def test_a_forward_pass_is_what_torch_counts(shapes, name):
     of, tokens = shapes[name], 256
     model = large.skeleton(of.published)
     language = model.model.language_model if of.tower else model.model
+    # A mask that is given is not made from numbers, which the meta device has not.
+    unmasked = {} if of.tower else {"attention_mask": {"full_attention": None}}
     with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
         places = torch.zeros((3, 1, tokens) if of.tower else (1, tokens), dtype=torch.long)
         seen = torch.empty(1, tokens, of.hidden, dtype=model.dtype)
-        hidden = language(inputs_embeds=seen, position_ids=places, use_cache=False).last_hidden_state
+        hidden = language(
+            inputs_embeds=seen, position_ids=places, use_cache=False, **unmasked
+        ).last_hidden_state
         model.lm_head(hidden)
     counted = counter.get_total_flops()
     square = 2.0 * of.layers * tokens**2 * of.attention
