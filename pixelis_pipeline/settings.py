@@ -302,6 +302,16 @@ class SftSettings(Section):
     epochs: Annotated[int, From("P", "nano; the paper's 3 is for an 8B model"), Field(ge=1)] = 6
     batch: Annotated[int, From("P"), Field(ge=1)] = 16
     learning_rate: Annotated[float, From("P"), Field(gt=0)] = 1e-3
+    auxiliary: Annotated[float, From("P", "§3.2.1, weight of the auxiliary heads"), Field(ge=0)] = 0.2
+    hide_outputs: Annotated[float, From("P", "§3.2.1, feedback dropout"), Field(ge=0, le=1)] = 0.1
+    hide_actions: Annotated[float, From("S", "§3.2.1, early actions"), Field(ge=0, le=1)] = 0.02
+    early_steps: Annotated[int, From("P", "§3.2.1, t <= 2"), Field(ge=0)] = 2
+    warm_up: Annotated[int, From("S", "§3.2.1, epochs on the full pool"), Field(ge=1)] = 1
+    dev_memory: Annotated[float, From("P", "§3.2.1, of the running dev loss"), Field(ge=0, lt=1)] = 0.9
+    least_gain: Annotated[float, From("P", "§3.2.1, of the running dev loss"), Field(ge=0)] = 0.01
+    stalls: Annotated[int, From("P", "§3.2.1, epochs running"), Field(ge=1)] = 2
+    fall_back: Annotated[float, From("P", "nats a token behind the best dev loss"), Field(gt=0)] = 0.05
+    gradient_checkpointing: bool = False
     threads: Annotated[int, Field(ge=1)] = 1
     seed: int = 7
 
