@@ -32,7 +32,7 @@ def base(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def quick() -> SftSettings:
-    return SftSettings(epochs=3, batch=4, learning_rate=3e-3, threads=1)
+    return SftSettings(epochs=3, batch=4, learning_rate=3e-3, threads=1, warm_up=1)
 
 
 def pixels(media: Media) -> np.ndarray:

@@ -157,7 +157,7 @@ class _Training:
         self.settings, self.curation, self.work = settings, curation, work
         self.heads = Heads(model.lm_head.in_features, settings.seed)
         if settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         self.weights = [*model.parameters(), *self.heads.parameters()]
         self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate, weight_decay=WEIGHT_DECAY)
         self.an_epoch = -(-len(drawn.examples) // settings.batch)
@@ -202,7 +202,7 @@ class _Training:
             if progress is not None:
                 progress(self.done["step"], self.steps)
         if self.settings.gradient_checkpointing:
-            self.model.gradient_checkpointing_disable()
+            self.model.activation_checkpointing_disable()
 
     def _order(self, epoch: int) -> np.ndarray[Any, Any]:
         """The epoch's draws, as many as there are examples."""
