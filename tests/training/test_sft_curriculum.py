@@ -3,7 +3,7 @@ import math
 from dataclasses import asdict
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelis_pipeline.settings import SftSettings
@@ -79,6 +79,7 @@ def test_the_mean_is_the_weighted_mean_of_all_losses_so_far():
     assert through(losses, settings)[-1][0].mean == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=30))
 def test_whatever_comes_the_best_is_remembered_and_a_state_survives_json(losses):
     seen = through(losses)

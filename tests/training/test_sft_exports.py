@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelis_pipeline.agent import policy
@@ -18,6 +18,7 @@ from training.sft.train import pool
 numbers = st.lists(st.lists(st.floats(-50, 50), max_size=20), max_size=8).filter(lambda parts: any(parts))
 
 
+@settings(deadline=None)
 @given(numbers)
 def test_running_moments_are_those_of_all_values(parts):
     running = Moments()
