@@ -306,6 +306,33 @@ class SftSettings(Section):
     seed: int = 7
 
 
+class RewardSettings(Section):
+    """What a rollout earns beside its answer, and what it pays."""
+
+    curiosity: Annotated[float, From("P", "§3.2.2"), Field(ge=0)] = 0.1
+    coherence: Annotated[float, From("P", "§3.2.2"), Field(ge=0)] = 0.1
+    invalid: Annotated[float, From("S", "§4, a call"), Field(ge=0)] = 0.3
+    length: Annotated[float, From("S", "§4, a step beyond the prior"), Field(ge=0)] = 0.02
+    length_prior: Annotated[int, From("S", "§4"), Field(ge=1)] = 6
+    gate: Annotated[float, From("P", "κ, on the variance over its mean"), Field(ge=0)] = 1.0
+    clip_percentile: Annotated[float, From("S", "§3.2.2"), Field(gt=0, le=100)] = 95.0
+    deviation_floor: Annotated[float, From("P"), Field(gt=0)] = 1e-3
+
+
+class PidSettings(Section):
+    """The controller of the KL weight: what it aims at, how hard it pulls, how far it may go."""
+
+    target: Annotated[float, From("S", "§6.1, nats an action token"), Field(gt=0)] = 0.15
+    beta: Annotated[float, From("S", "§6.1, at the start"), Field(gt=0)] = 0.05
+    beta_low: Annotated[float, From("S", "§6.1"), Field(gt=0)] = 1e-4
+    beta_high: Annotated[float, From("S", "§6.1"), Field(gt=0)] = 2.0
+    proportional: Annotated[float, From("P"), Field(ge=0)] = 0.5
+    integral: Annotated[float, From("P"), Field(ge=0)] = 0.05
+    derivative: Annotated[float, From("P"), Field(ge=0)] = 0.25
+    ema: Annotated[float, From("P", "of the divergence"), Field(ge=0, lt=1)] = 0.9
+    derivative_after: Annotated[int, From("S", "§6.1, steps"), Field(ge=0)] = 100
+
+
 class PolicySettings(Section):
     """Which policy learns and how long it may think."""
 
