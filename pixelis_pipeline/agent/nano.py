@@ -87,19 +87,19 @@ def hidden_states(model: Model, batch: Batch, past: Cache | None = None) -> torc
     return out.last_hidden_state
 
 
-def next_state(
-    model: Model, ids: torch.Tensor, attention: torch.Tensor, place: torch.Tensor, past: Cache
+def next_states(
+    model: Model, ids: torch.Tensor, attention: torch.Tensor, places: torch.Tensor, past: Cache
 ) -> torch.Tensor:
-    """Hidden state [batch, hidden] after one more token a row: ids and rotary place [batch], attention
-    [batch, all tokens so far with this one]."""
+    """Hidden states [batch, n, hidden] of n more tokens a row: ids and rotary places [batch, n], attention
+    [batch, all tokens so far with these]. All of them are text."""
     out = model.model(
-        input_ids=ids[:, None],
+        input_ids=ids,
         attention_mask=attention,
-        position_ids=place[None, :, None].expand(3, -1, 1),
+        position_ids=places.expand(3, -1, -1),
         past_key_values=past,
         use_cache=True,
     )
-    return out.last_hidden_state[:, -1]
+    return out.last_hidden_state
 
 
 def from_json(stored: Json) -> Qwen3VLConfig:

@@ -20,7 +20,7 @@ Right = Callable[[Question, str], bool]
 
 
 @dataclass(slots=True)
-class _Rollout:
+class Live:
     """One question on its way to an answer."""
 
     question: Question
@@ -56,10 +56,10 @@ class _Rollout:
         self.turns.append(Turn(said, seen.text))
 
 
-def _hear(live: Sequence[_Rollout], said: Sequence[str], registry: Registry) -> None:
+def hear(live: Sequence[Live], said: Sequence[str], registry: Registry) -> None:
     """Take in what the policy said in each rollout: end, or act and remember what came back. The calls of
     a turn go to the tools together. Raises ToolCrash."""
-    calls: list[tuple[_Rollout, str, Call]] = []
+    calls: list[tuple[Live, str, Call]] = []
     for rollout, text in zip(live, said, strict=True):
         turn = read(text)
         if isinstance(turn, Answer):
@@ -74,13 +74,13 @@ def _hear(live: Sequence[_Rollout], said: Sequence[str], registry: Registry) -> 
 
 
 def _advance(
-    policy: Policy, live: Sequence[_Rollout], registry: Registry, tokens: int, temperature: float, seed: int
+    policy: Policy, live: Sequence[Live], registry: Registry, tokens: int, temperature: float, seed: int
 ) -> None:
     """One turn of every live rollout."""
     prompts = [render(policy.contract, asked(r.question), r.turns) for r in live]
     images = [r.workspace.images[0] for r in live]
     said = policy.generate(prompts, images, tokens=tokens, temperature=temperature, seed=seed)
-    _hear(live, said, registry)
+    hear(live, said, registry)
 
 
 def rollouts(
@@ -106,7 +106,7 @@ def rollouts(
     predictions: list[Prediction] = []
     for start in range(0, len(questions), settings.batch):
         group = [
-            _Rollout(question, open_media(question.media))
+            Live(question, open_media(question.media))
             for question in questions[start : start + settings.batch]
         ]
         for turn in range(settings.turns):
@@ -116,24 +116,38 @@ def rollouts(
             draw = (seed * 1_000_003 + start) * 101 + turn
             _advance(policy, live, registry, settings.tokens_per_turn, temperature, draw)
         for rollout in group:
-            parameters = {
-                "policy": name,
-                "tools": tools,
-                "seed": seed,
-                "temperature": temperature,
-                "weights": policy.digest,
-                "render": policy.contract.digest,
-                "registry": registry.digest,
-                "turns": settings.turns,
-                "tokens": settings.tokens_per_turn,
-            }
-            predictions.append(_prediction(rollout, parameters, right))
+            parameters = conditions(policy, registry, settings, name, tools, seed, temperature)
+            predictions.append(prediction(rollout, parameters, right))
         if progress is not None:
             progress(len(predictions))
     return predictions
 
 
-def _prediction(rollout: _Rollout, parameters: dict[str, Any], right: Right) -> Prediction:
+def conditions(
+    policy: Policy,
+    registry: Registry,
+    settings: PolicySettings,
+    name: str,
+    tools: bool,
+    seed: int,
+    temperature: float,
+) -> dict[str, Any]:
+    """All that decides a rollout beside its question: a part of its prediction's id."""
+    return {
+        "policy": name,
+        "tools": tools,
+        "seed": seed,
+        "temperature": temperature,
+        "weights": policy.digest,
+        "render": policy.contract.digest,
+        "registry": registry.digest,
+        "turns": settings.turns,
+        "tokens": settings.tokens_per_turn,
+    }
+
+
+def prediction(rollout: Live, parameters: dict[str, Any], right: Right) -> Prediction:
+    """The rollout as it is stored, under the conditions that `parameters` name."""
     answer = rollout.answer or ""
     steps = tuple(rollout.steps)
     payload = {"steps": [asdict(step) for step in steps], "answer": answer}
