@@ -333,6 +333,35 @@ class PidSettings(Section):
     derivative_after: Annotated[int, From("S", "§6.1, steps"), Field(ge=0)] = 100
 
 
+class RftSettings(Section):
+    """Phase two: reinforcement by groups of rollouts (GRPO). The nano recipe.
+
+    `intrinsic` names the baseline: "none" is RFT-Base, answer and penalty only; "smoothness" is "full" with
+    an L2 prior on neighbouring boxes in coherence's place. With `controlled` off, β stays at its start.
+    """
+
+    intrinsic: Literal["none", "curiosity", "coherence", "full", "smoothness"] = "full"
+    controlled: bool = True
+    steps: Annotated[int, From("P", "nano"), Field(ge=1)] = 120
+    prompts: Annotated[int, From("P", "a step"), Field(ge=1)] = 4
+    group: Annotated[int, From("P", "§3.2.2, rollouts a prompt"), Field(ge=2)] = 8
+    # Label smoothing leaves a twentieth of each token's probability on tokens that are never right: at 1,
+    # nine turns in ten cannot be read.
+    temperature: Annotated[float, From("P", "measured on the fine-tuned nano"), Field(gt=0)] = 0.7
+    learning_rate: Annotated[float, From("P"), Field(gt=0)] = 1e-4
+    warm: Annotated[int, From("P", "steps"), Field(ge=0)] = 5
+    gradient_norm: Annotated[float, From("S", "§3.2.1"), Field(gt=0)] = 1.0
+    head_learning_rate: Annotated[float, From("P", "§3.2.2, dynamics head"), Field(gt=0)] = 1e-4
+    success: Annotated[float, From("S", "roadmap, switches the intrinsic terms on"), Field(ge=0, le=1)] = 0.7
+    ema: Annotated[float, From("P", "of success and of tool use"), Field(ge=0, lt=1)] = 0.9
+    collapse: Annotated[
+        float, From("P", "least share of rollouts with a valid call, smoothed"), Field(ge=0, le=1)
+    ] = 0.2
+    save: Annotated[int, Field(ge=1, exclude=True, description="steps between checkpoints")] = 5
+    threads: Annotated[int, Field(ge=1)] = 1
+    seed: int = 7
+
+
 class PolicySettings(Section):
     """Which policy learns and how long it may think."""
 
@@ -384,6 +413,9 @@ class Settings(Section):
     replay: ReplaySettings = ReplaySettings()
     curation: CurationSettings = CurationSettings()
     sft: SftSettings = SftSettings()
+    reward: RewardSettings = RewardSettings()
+    pid: PidSettings = PidSettings()
+    rft: RftSettings = RftSettings()
     policy: PolicySettings = PolicySettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     operations: OperationsSettings = OperationsSettings()

@@ -89,7 +89,8 @@ class Conversation:
     @torch.inference_mode()
     def hear(self, rows: Sequence[Sequence[int]]) -> None:
         """Add to each row the ids that its environment says."""
-        whole = [([unread] if unread >= 0 else []) + list(row) for unread, row in zip(self._unread.tolist(), rows)]
+        pairs = zip(self._unread.tolist(), rows, strict=True)
+        whole = [[unread] * (unread >= 0) + list(row) for unread, row in pairs]
         block = torch.full((len(whole), max(map(len, whole))), -1)
         for index, row in enumerate(whole):
             block[index, : len(row)] = torch.tensor(row)

@@ -7,7 +7,7 @@ from typing import Any
 from pixelis_pipeline.agent.grammar import Answer, Call, Malformed, read
 from pixelis_pipeline.agent.policy import Policy
 from pixelis_pipeline.agent.render import Turn, asked, render
-from pixelis_pipeline.records import Action, Prediction, Question, Step, record_id
+from pixelis_pipeline.records import Action, Prediction, Question, Step, canonical, record_id
 from pixelis_pipeline.settings import PolicySettings
 from pixelis_pipeline.tools.contract import Observation, Workspace, spoken
 from pixelis_pipeline.tools.opening import Open
@@ -36,6 +36,17 @@ class Live:
         self.workspace.observations.append(seen)
         return seen
 
+    def way(self, action: Action) -> tuple[Any, ...]:
+        """What decides the answer to a call made now: the question, the calls before it, and the call."""
+        made = [*(step.action for step in self.steps), action]
+        return self.question.id, *((each.name, canonical(each.arguments)) for each in made)
+
+    def share(self, seen: Observation) -> None:
+        """Take in an answer that another rollout, having come the same way, was given."""
+        self.workspace.observations.append(seen)
+        if seen.image is not None:
+            self.workspace.images.append(seen.image)
+
     def remember(self, said: str, turn: Call | Malformed, seen: Observation) -> None:
         """Keep what a turn was and what came back."""
         if isinstance(turn, Call):
@@ -58,19 +69,24 @@ class Live:
 
 def hear(live: Sequence[Live], said: Sequence[str], registry: Registry) -> None:
     """Take in what the policy said in each rollout: end, or act and remember what came back. The calls of
-    a turn go to the tools together. Raises ToolCrash."""
-    calls: list[tuple[Live, str, Call]] = []
+    a turn go to the tools together; rollouts of one question that have come the same way and make the same
+    call share one run of it. Raises ToolCrash."""
+    calls: dict[tuple[Any, ...], list[tuple[Live, str, Call]]] = {}
     for rollout, text in zip(live, said, strict=True):
         turn = read(text)
         if isinstance(turn, Answer):
             rollout.answer = turn.text
         elif isinstance(turn, Call):
-            calls.append((rollout, text, turn))
+            calls.setdefault(rollout.way(turn.action), []).append((rollout, text, turn))
         else:
             rollout.remember(text, turn, rollout.unreadable(turn))
-    heard = registry.call_all([(rollout.workspace, call.action) for rollout, _, call in calls])
-    for (rollout, text, call), seen in zip(calls, heard, strict=True):
-        rollout.remember(text, call, seen)
+    first = [alike[0] for alike in calls.values()]
+    heard = registry.call_all([(rollout.workspace, call.action) for rollout, _, call in first])
+    for alike, seen in zip(calls.values(), heard, strict=True):
+        for copy, (rollout, text, call) in enumerate(alike):
+            if copy:
+                rollout.share(seen)
+            rollout.remember(text, call, seen)
 
 
 def _advance(

@@ -5,7 +5,7 @@ and a gradient on other tokens than those that were chosen is a gradient on anot
 from the first token to the last, and the policy reads its own ids when it goes on, not their words.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch  # noqa: TID253

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelis_pipeline.settings import PidSettings
@@ -36,6 +36,7 @@ def test_the_divergence_comes_to_its_target_and_without_control_does_not() -> No
     assert np.median(closed(600, SETTINGS, controlled=False)[0][300:]) > 0.5
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300))
 def test_beta_never_leaves_its_bounds(measured: list[float]) -> None:
     state = start(SETTINGS)

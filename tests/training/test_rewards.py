@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelis_pipeline.settings import RewardSettings
@@ -65,6 +65,7 @@ def test_terms_are_on_one_scale_over_the_batch_and_answers_are_not() -> None:
     assert np.allclose(found.total, told)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 500), st.lists(st.integers(0, 2), min_size=1, max_size=8))
 def test_calls_made_again_earn_nothing(seed: int, again: list[int]) -> None:
     """Whether one after the other or turn about: the same terms, and the penalty of length on top."""
@@ -76,6 +77,7 @@ def test_calls_made_again_earn_nothing(seed: int, again: list[int]) -> None:
     assert found.coherence[1] == found.coherence[0] and found.curiosity[1] == found.curiosity[0]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 500), st.floats(2, 1e6))
 def test_noise_that_the_head_is_unsure_of_does_not_pay(seed: int, loud: float) -> None:
     """Steps that nothing can predict are chosen: their error is large, and so is the spread of the passes.

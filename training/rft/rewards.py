@@ -6,7 +6,7 @@ can only cost. What a rollout that makes no new call earns is 0 before the batch
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ class Rollout:
     """One rollout as rewards see it. `calls` are its steps' calls as canonical text, `valid` whether each was
     one; `embeddings` float [steps, d] are unit rows E_t; `error`, `variance`, `validity` [steps] what the
     dynamics head says of each step: squared error of the predicted next features, variance over its dropout
-    passes, and the logit that the call is valid."""
+    passes, and the logit that the call is valid. `boxes` float [steps, 4] in 0-1 are where its calls look,
+    the whole picture where they name no box; only `smoothness` needs them."""
 
     correct: bool
     family: str
@@ -31,6 +32,7 @@ class Rollout:
     error: Array
     variance: Array
     validity: Array
+    boxes: Array = field(default_factory=lambda: np.zeros((0, 4)))
 
     @property
     def fresh(self) -> Array:
@@ -63,12 +65,17 @@ class Rewards:
     coherence_scaled: Array
 
 
-def rewards(batch: Sequence[Rollout], scales: Mapping[str, Scale], settings: RewardSettings) -> Rewards:
-    """The rewards of a batch. Raises KeyError for a family without a scale."""
+def rewards(
+    batch: Sequence[Rollout], scales: Mapping[str, Scale], settings: RewardSettings, smooth: bool = False
+) -> Rewards:
+    """The rewards of a batch; with `smooth`, smoothness stands in coherence's place. Raises KeyError for a
+    family without a scale."""
     answer = np.array([float(each.correct) for each in batch])
     paid = np.array([penalty(each, settings) for each in batch])
     curious = curiosity(batch, settings)
-    coherent = np.array([coherence(each, scales[each.family], settings) for each in batch])
+    coherent = np.array(
+        [smoothness(each) if smooth else coherence(each, scales[each.family], settings) for each in batch]
+    )
     scaled = [_scaled(term, settings.deviation_floor) for term in (curious, coherent)]
     total = answer + settings.curiosity * scaled[0] + settings.coherence * scaled[1] - paid
     return Rewards(total, answer, paid, curious, coherent, *scaled)
@@ -87,6 +94,12 @@ def coherence(rollout: Rollout, scale: Scale, settings: RewardSettings) -> float
         return 0.0
     cosines = (rows[1:] * rows[:-1]).sum(1)
     return float(np.mean((cosines - scale.mean) / max(scale.deviation, settings.deviation_floor)))
+
+
+def smoothness(rollout: Rollout) -> float:
+    """Minus the mean L2 distance of the boxes of neighbouring fresh steps; 0 with fewer than two of them."""
+    boxes = rollout.boxes[rollout.fresh]
+    return -float(np.linalg.norm(np.diff(boxes, axis=0), axis=1).mean()) if len(boxes) > 1 else 0.0
 
 
 def curiosity(batch: Sequence[Rollout], settings: RewardSettings) -> Array:
