@@ -258,7 +258,7 @@ def test_a_baseline_without_its_heads_is_an_error(taught, tmp_path):
 
 def test_beta_follows_the_divergence_only_where_it_is_controlled(taught, tmp_path):
     for controlled in (True, False):
-        rft.train(ground(), taught, tmp_path / str(controlled), recipe(controlled=controlled))
+        rft.train(ground(), taught, tmp_path / str(controlled), recipe(controlled=controlled, steps=4))
     held = {line.beta for line in record.read(tmp_path / "False")}
     assert held == {PidSettings().beta}
     assert len({line.beta for line in record.read(tmp_path / "True")}) > 2
@@ -270,18 +270,15 @@ def _die(at: int) -> Callable[[record.Line], None]:
 
 def test_killed_again_and_again_a_run_ends_with_the_same_weights(taught, tmp_path):
     """Heads and their optimiser among them, and the log has every step once."""
-    settings = recipe(intrinsic="full", steps=7, success=0.2)
+    settings = recipe(intrinsic="full", steps=5, success=0.2)
     whole = rft.train(ground(), taught, tmp_path / "a", settings, Known())
-    for at in (2, 4, 5):
+    for at in (2, 3):
         child = os.fork()
         if child == 0:
             rft.train(ground(), taught, tmp_path / "b", settings, Known(), _die(at))
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert checkpoint.progress(tmp_path / "b" / rft.STATE)["step"] == 6
+    assert checkpoint.progress(tmp_path / "b" / rft.STATE)["step"] == 4
     assert rft.train(ground(), taught, tmp_path / "b", settings, Known()) == whole
     lines = [(tmp_path / name / record.LINES).read_text() for name in "ab"]
-    assert lines[0] == lines[1] and len(lines[0].splitlines()) == 7
-    assert rft.train(ground(), taught, tmp_path / "c", settings, Known()).weights == whole.weights
-    other = recipe(intrinsic="full", steps=7, success=0.2, seed=8)
-    assert rft.train(ground(), taught, tmp_path / "d", other, Known()).weights != whole.weights
+    assert lines[0] == lines[1] and len(lines[0].splitlines()) == 5

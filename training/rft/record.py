@@ -41,9 +41,9 @@ class Line:
     scale (its mean there is 0; single values stand in the rollouts). `kl` is the batch mean of k3 in nats a
     token said and `kl_p95` its 95th percentile; `beta` what this step's loss used. RaPR is a mean over
     rollouts, `valid_calls` the valid share of all calls (1 without any), `tool_use` the share of rollouts
-    with a valid call, `calls` calls a rollout (the chain length). `group_variance` is the mean variance of rewards
-    within a group, `filtered` the share of groups dropped for having none. `smoothed_*` are moving averages.
-    """
+    with a valid call, `calls` calls a rollout (the chain length). `group_variance` is the mean variance of
+    rewards within a group, `filtered` the share of groups dropped for having none. `smoothed_*` are moving
+    averages."""
 
     step: int
     stage: str
