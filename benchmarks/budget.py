@@ -27,6 +27,7 @@ TRACES, EPOCHS = 76_000, 3  # the paper's
 STEPS, ZOOM_SHARE = 5.8, 0.171  # the paper's calls a trace, and its share of ZOOM
 PROMPTS, GROUP = 4, 8  # of a step of RFT
 RFT_STEPS = 1_000  # assumed: the paper states none
+STUDY = (3, 10)  # runs of SFT and of RFT: 3 seeds of SFT, RFT-Base and RFT-Full, one of each of 4 ablations
 MICRO = 1  # rows that are trained on at once, a GPU
 LETTERS, QUESTION, HEARD, ANSWER = 4.0, 64, 48, 16  # assumed: letters a token; tokens of each part
 USED, READ = 0.35, 0.6  # assumed: shares of a GPU's arithmetic and of its memory's rate
@@ -87,13 +88,13 @@ class Shape:
 
 def shape(published: Published) -> Shape:
     """Counted on the model that the published numbers build, without its weights."""
-    from pixelis_pipeline.agent import large
+    from pixelis_pipeline.agent import skeleton
 
-    made = large.skeleton(published)
+    made = skeleton.build(published)
     tower = sum(weight.numel() for name, weight in made.named_parameters() if ".visual." in name)
     table = made.get_input_embeddings().weight.numel()
     whole = sum(weight.numel() for weight in made.parameters())
-    adapters = sum(inputs + outputs for inputs, outputs in large.targets(made).values())
+    adapters = sum(inputs + outputs for inputs, outputs in skeleton.targets(made).values())
     return Shape(published, whole - tower - table, tower, adapters)
 
 
@@ -191,7 +192,7 @@ def memory(of: Shape, phase: str, gpus: int, settings: PolicySettings) -> Memory
 
 
 SHOWN = ("RANK", "TRACES", "EPOCHS", "STEPS", "ZOOM_SHARE", "PROMPTS", "GROUP", "RFT_STEPS", "LETTERS")
-SHOWN += ("QUESTION", "HEARD", "ANSWER", "USED", "READ", "ROOM")
+SHOWN += ("STUDY", "QUESTION", "HEARD", "ANSWER", "USED", "READ", "ROOM")
 PHASES = {
     "rollouts": f"evaluation, {PROMPTS} x {GROUP} rollouts",
     "sft": f"SFT, adapters of rank {RANK}",
@@ -321,9 +322,10 @@ def _memory_row(of: Shape, phase: str, gpus: int, settings: PolicySettings) -> s
 
 def _hours_row(of: Shape, name: str, gpu: Gpu, settings: PolicySettings) -> str:
     took = hours(of, gpu, settings)
+    study = STUDY[0] * took.sft + STUDY[1] * took.rft
+    cells = (took.sft, took.rft, took.decode, study)
     return (
-        f"| {name} | {gpu.name} | {took.sft:,.0f} | {took.sft / 8 / 24:.1f} | {took.rft:,.0f} "
-        f"| {took.decode:,.0f} | {took.rft / 8 / 24:.1f} |"
+        f"| `{name}` | {gpu.name} | {' | '.join(f'{cell:,.0f}' for cell in cells)} | {study / 8 / 24:.1f} |"
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixelis_pipeline.agent import large, render
+from pixelis_pipeline.agent import large, render, skeleton
 from pixelis_pipeline.agent.batch import ImageTokenMismatch
 from pixelis_pipeline.agent.grammar import write_answer, write_call
 from pixelis_pipeline.agent.policy import PolicyError, opened
@@ -79,22 +79,22 @@ def _picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_the_published_numbers_make_the_published_model(name):
-    made = large.skeleton(POLICIES[name])
+    made = skeleton.build(POLICIES[name])
     assert sum(weight.numel() for weight in made.parameters()) == POLICIES[name].parameters
     assert all(weight.is_meta for weight in made.parameters())
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_adapters_find_every_projection_of_the_language_model_and_no_other(name):
-    made, text = large.skeleton(POLICIES[name]), POLICIES[name].text
-    shapes = large.targets(made)
+    made, text = skeleton.build(POLICIES[name]), POLICIES[name].text
+    shapes = skeleton.targets(made)
     assert len(shapes) == 7 * text["num_hidden_layers"]
     assert not any("visual" in found for found in shapes)
     wide, inner = text["hidden_size"], text["intermediate_size"]
     ends = [shape for found, shape in shapes.items() if found.endswith(("gate_proj", "up_proj"))]
     assert ends == [(wide, inner)] * (2 * text["num_hidden_layers"])
     ranks = dict.fromkeys(shapes, 8)
-    large.check_ranks(ranks, made)
+    skeleton.check_ranks(ranks, made)
     first = next(iter(shapes))
     for wrong, told in (
         ({**ranks, first: 0}, "no rank 0"),
@@ -103,7 +103,7 @@ def test_adapters_find_every_projection_of_the_language_model_and_no_other(name)
         ({found: rank for found, rank in ranks.items() if found != first}, "no rank for 1 "),
     ):
         with pytest.raises(ValueError, match=told):
-            large.check_ranks(wrong, made)
+            skeleton.check_ranks(wrong, made)
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))

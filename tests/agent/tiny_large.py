@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pixelis_pipeline.agent import large
+from pixelis_pipeline.agent import skeleton
 from pixelis_pipeline.agent.nano import CLASSES
 from pixelis_pipeline.agent.published import POLICIES, Published
 
@@ -58,7 +58,7 @@ def small(name: str) -> Published:
 def write(name: str, folder: Path) -> Published:
     """Shaken weights, so that what is said depends on what is shown; gives the numbers they have."""
     named, words = small(name), tokenizer()
-    config = large.configuration(named)
+    config = skeleton.configuration(named)
     for mark in ("image", "video"):
         setattr(config, f"{mark}_token_id", words.token_to_id(f"<|{mark}_pad|>"))
     torch.manual_seed(5)

@@ -53,10 +53,10 @@ def test_a_forward_pass_is_what_torch_counts(shapes, name):
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from pixelis_pipeline.agent import large
+    from pixelis_pipeline.agent import skeleton
 
     of, tokens = shapes[name], 256
-    model = large.skeleton(of.published)
+    model = skeleton.build(of.published)
     language = model.model.language_model if of.tower else model.model
     # A mask that is given is not made from numbers, which the meta device has not.
     unmasked = {} if of.tower else {"attention_mask": {"full_attention": None}}
