@@ -325,7 +325,7 @@ class HeadSettings(Section):
     thought: Annotated[int, From("S", "§4, last tokens of a thought"), Field(ge=1)] = 32
     tiny: Annotated[float, From("P", "visual tokens; a smaller place is dilated"), Field(ge=0)] = 1.0
     same: Annotated[float, From("D", "IoU of a call made again, as replay's"), Field(gt=0, le=1)] = 0.5
-    width: Annotated[int, From("S", "§3.2.1, as the auxiliary heads"), Field(ge=1)] = 256
+    width: Annotated[int, From("D", "§3.2.1, as the auxiliary heads"), Field(ge=1)] = 256
     embedding: Annotated[int, From("P", "dimensions of a step"), Field(ge=1)] = 128
     tool: Annotated[int, From("P", "dimensions of a tool's name"), Field(ge=1)] = 16
     dropout: Annotated[float, From("S", "§4"), Field(ge=0, lt=1)] = 0.1

@@ -15,6 +15,7 @@ from training.rft.states import attention, spans, states, text_of
 from training.sft.examples import text_of as learned_text
 
 SETTINGS = HeadSettings()
+BOXES = ([0, 0, 300, 300], [500, 0, 900, 300], [0, 600, 400, 999])
 GARBLED = Step("no <obs>1</obs> call <image>", Action("", {}), {"error": "the turn did not end"}, 0.0, False)
 
 
@@ -69,11 +70,14 @@ def test_states_are_the_backbones_own_numbers(base) -> None:
     import torch
 
     model = policy.load(base).model
-    traces = [replace(trace(k), steps=trace(k).steps * (k + 1)) for k in range(3)]
+    # Boxes apart, and one that is looked at again: it is not in the row.
+    steps = [replace(trace(0).steps[0], action=Action("PROP", {"box": box})) for box in BOXES]
+    traces = [replace(trace(k), steps=(*steps[: k + 1], steps[0])) for k in range(3)]
     images = [pixels(t.question.media[0]) for t in traces]
     found = states(model, traces, images, SETTINGS)
-    assert [len(each.v) for each in found] == [len(t.steps) + 1 for t in traces]
+    assert [len(each.v) for each in found] == [2, 3, 4]
     for each, one, image in zip(found, traces, images, strict=True):
+        one = replace(one, steps=one.steps[:-1])
         text = text_of(one.question.text, one.steps)
         assert learned_text(one).startswith(text)  # the rows that training sees
         row = words.shared().encode(text).ids
@@ -90,7 +94,8 @@ def test_states_are_the_backbones_own_numbers(base) -> None:
         assert each.v[0] == pytest.approx((whole - whole.mean()) / whole.std(), abs=1e-3)
         assert not np.allclose(each.v[1], each.v[0])
         assert each.box[0] == pytest.approx(np.array(one.steps[0].action.arguments["box"]) / 999)
-        assert len(set(each.calls)) == 1 and each.family == "attribute"
+        assert each.calls[-1] == each.calls[0] and each.family == "attribute"
+        assert each.kept.tolist() == list(range(len(one.steps)))
 
 
 def test_the_policy_is_left_as_it_was(base) -> None:

@@ -45,6 +45,11 @@ def footprints(places: Sequence[Mark | None], tiny: float) -> Array:
     return (flat / flat.sum(1, keepdims=True)).astype(np.float32)
 
 
+def regions(boxes: Array, tiny: float) -> Array:
+    """float32 [boxes, TOKENS]: the footprints of boxes [boxes, 4], as shares of the picture."""
+    return footprints([Mark(0, {0: tuple(box)}) for box in boxes.tolist()], tiny)
+
+
 def calls(steps: Sequence[Step], places: Sequence[Mark | None], same: float) -> list[str]:
     """Each step's call as canonical text, or that of the first valid call that it makes again: of the same
     action, at a place whose box has an IoU of `same` or more with its. A box moved by a hair is no other."""

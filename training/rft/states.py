@@ -39,7 +39,8 @@ class States:
     """One rollout. Of all its steps `calls`, the canonical texts, and `valid` bool [steps]; `kept` int64 are
     those that make no call again. Of these `v` and `x` float32 [kept + 1, hidden], each row of mean 0 and
     deviation 1; `tool` int64 [kept] (place in TOOLS; beyond them: no action) and `box` float32 [kept, 4] as
-    shares of the image it names (0 where it names none)."""
+    shares of the image it names (0 where it names none). `shown` float32 [TOKENS, hidden] are the picture's
+    visual features, as they are."""
 
     family: str
     calls: tuple[str, ...]
@@ -49,6 +50,7 @@ class States:
     x: Array
     tool: Array
     box: Array
+    shown: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +142,11 @@ def states(
                 calls=tuple(told[r]),
                 valid=np.array([step.valid for step in trace.steps], dtype=bool),
                 kept=np.array(kept[r], dtype=np.int64),
-                v=_standard(at @ shown[r]),
-                x=_standard(weights @ hidden[r, : len(rows[r])]),
+                v=standard(at @ shown[r]),
+                x=standard(weights @ hidden[r, : len(rows[r])]),
                 tool=np.array([_tool(step.action.name) for step in steps[r]], dtype=np.int64),
                 box=np.array([_box(step) for step in steps[r]], dtype=np.float32).reshape(-1, 4),
+                shown=shown[r],
             )
         )
     return found
@@ -170,7 +173,7 @@ def _pass(model: nano.Model, rows: Sequence[Sequence[int]], images: Sequence[Ima
         model.train(learning)
 
 
-def _standard(rows: Array) -> Array:
+def standard(rows: Array) -> Array:
     """Every policy's features in one unit, so that one error means the same of each."""
     return layer_norm(torch.from_numpy(rows), rows.shape[1:], eps=1e-12).numpy()
 
