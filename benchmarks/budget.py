@@ -191,8 +191,10 @@ def memory(of: Shape, phase: str, gpus: int, settings: PolicySettings) -> Memory
     return Memory(*parts, activations(of, row), cache / gpus if phase == "rft" else 0.0)
 
 
-SHOWN = ("RANK", "TRACES", "EPOCHS", "STEPS", "ZOOM_SHARE", "PROMPTS", "GROUP", "RFT_STEPS", "LETTERS")
-SHOWN += ("STUDY", "QUESTION", "HEARD", "ANSWER", "USED", "READ", "ROOM")
+SHOWN: tuple[str, ...] = (
+    *("RANK", "TRACES", "EPOCHS", "STEPS", "ZOOM_SHARE", "PROMPTS", "GROUP", "RFT_STEPS", "STUDY"),
+    *("LETTERS", "QUESTION", "HEARD", "ANSWER", "USED", "READ", "ROOM"),
+)
 PHASES = {
     "rollouts": f"evaluation, {PROMPTS} x {GROUP} rollouts",
     "sft": f"SFT, adapters of rank {RANK}",
