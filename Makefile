@@ -52,7 +52,7 @@ lock: ## resolve the locked set again from pyproject.toml
 	@sh environment/lock.sh
 
 clean: ## remove what the commands above made, the environments included
-	rm -rf .venv .tools .dagster .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* benchmarks/out
+	rm -rf .venv .tools .dagster .dagster.new .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* benchmarks/out
 	git clean -fdxq data
 	git checkout -q -- data
 	git checkout -q -- dvc.lock 2>/dev/null || rm -f dvc.lock

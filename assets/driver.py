@@ -5,10 +5,12 @@ whole-graph stages, then a run for each policy. All of them are ordinary runs in
 """
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, chdir, contextmanager
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -100,10 +102,22 @@ def _instance(project: Project) -> Iterator[dg.DagsterInstance]:
     """Dagster's instance. Its tables are made by one process at a time: it does not see to that itself."""
     with ExitStack() as stack:
         with locked(project.root / ".dagster.lock"):
+            _tables(project.root / ".dagster")
             instance = stack.enter_context(dg.DagsterInstance.get())
             graph.register(instance)
         alive.bury(project.root, instance)
         yield instance
+
+
+def _tables(home: Path) -> None:
+    """Make Dagster's tables, all or none: it takes a file that a killed process left empty for tables."""
+    draft = home.with_name(".dagster.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    if not home.exists():
+        draft.mkdir()
+        with dg.DagsterInstance.local_temp(str(draft)):
+            pass
+        draft.rename(home)
 
 
 def _one(

@@ -141,9 +141,12 @@ def different(rejections: Iterable[Rejected], most: int = EXAMPLES) -> list[Reje
 
 def reason(each: Rejected) -> str:
     """The value that refused a record and the words about it, plain; the rule stands apart."""
-    value = "" if each.measured is None else f"{each.measured:.3g}"
-    value += "" if each.threshold is None else f" against {each.threshold:.3g}"
-    return " ".join(part for part in (value, each.detail) if part)
+    parts = [
+        "" if each.measured is None else f"measured {each.measured:.3g}",
+        "" if each.threshold is None else f"limit {each.threshold:.3g}",
+    ]
+    value = ", ".join(filter(None, parts))
+    return ": ".join(part for part in (value, each.detail) if part)
 
 
 def there(project: Project, versions: Iterable[Input]) -> Iterator[Path]:

@@ -160,7 +160,8 @@ def _most(row: Row) -> list[tuple[str, int]]:
 
 
 def _notes(whole: Sequence[Row]) -> Iterator[str]:
-    yield "Each: what the runs behind these versions took to come this far, over the records that are left; "
+    yield "Counted are samples, then requests to the teacher, several a sample, then their answers and "
+    yield "traces. Each: what the runs behind these versions took to come so far, over those that are left; "
     yield "refused ones are in it, what a run that was killed had done is not."
     if whole and whole[-1].unmetered:
         yield f"{whole[-1].unmetered:,} answers came without a token count: their cost is in no sum."

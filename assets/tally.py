@@ -97,7 +97,7 @@ def rows(ledger: Ledger, made: Mapping[str, Sequence[RunRecord]]) -> list[Row]:
                     tokens=bill.tokens if bill else None,
                     dollars=bill.dollars if bill else None,
                     unmetered=bill.unmetered if bill else 0,
-                    versions=tuple(
+                    counted=tuple(
                         f"{r.asset} [{r.partition}] {r.version}"
                         for r in records
                         if name == ALL or source_of(r) in ("", name)

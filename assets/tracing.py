@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from assets import console
+from assets.examples import reason
 from assets.stage import Project
 from pixelis_pipeline.columns import from_row
 from pixelis_pipeline.ledger import artifact
@@ -116,7 +117,7 @@ class Walk:
     def _counted(self, row: dict[str, Any]) -> Iterator[str]:
         """The versions that a row of the quality funnel was counted in, and records that were refused in
         them: what to trace next."""
-        for told in row.get("versions", ()):
+        for told in row.get("counted", ()):
             place, version = told.rsplit(" ", 1)
             asset, partition = place.removesuffix("]").split(" [")
             yield f"counted in {told}"
@@ -128,12 +129,8 @@ class Walk:
 def refused(index: Index, key: str) -> Iterator[str]:
     """Where a record was refused, by which rule, and on what evidence."""
     for place, why in index.refusals.get(key, ()):
-        parts = [f"REFUSED by {place}: {why.rule}"]
-        if why.measured is not None:
-            limit = "" if why.threshold is None else f" against a limit of {why.threshold:.4g}"
-            parts.append(f"{why.measured:.4g}{limit}")
-        parts += [why.detail] * bool(why.detail) + [f"twin {why.twin}"] * bool(why.twin)
-        yield " · ".join(parts)
+        parts = [f"REFUSED by {place}: {why.rule}", reason(why), f"twin {why.twin}" * bool(why.twin)]
+        yield " · ".join(filter(None, parts))
 
 
 def _spread(project: Project, index: Index, node: Node, tree: Tree, seen: set[str]) -> None:

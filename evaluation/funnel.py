@@ -15,8 +15,8 @@ class Row:
     `unit` names what is counted, `rules` counts rejections by rule, `emitted` the records made of the
     accepted. `seconds`, `tokens` and `dollars` are what this stage and those before it took together; None
     where that is not known: seconds of one source once a stage runs over all of them, dollars of a model
-    without a price. `unmetered` answers came without a token count and are in neither sum. `versions` names
-    the artifacts that were counted. Raises ValueError where records are lost.
+    without a price. `unmetered` answers came without a token count and are in neither sum. `counted` names
+    the artifacts they were counted in. Raises ValueError where records are lost.
     """
 
     id: str
@@ -33,7 +33,7 @@ class Row:
     tokens: int | None = None
     dollars: float | None = None
     unmetered: int = 0
-    versions: tuple[str, ...] = ()
+    counted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         out = self.accepted + self.rejected + self.failed

@@ -259,8 +259,8 @@ class CurationSettings(Section):
     # other, 95 % of cuts reach .88, of pages .60, distinct pictures .36 at most.
     descriptor_cosine: Annotated[float, From("P", "of a candidate, measured"), Field(gt=0, le=1)] = 0.76
     cut_agreement: Annotated[float, From("P", "measured on cuts and on distinct pictures")] = 0.6
-    # The middle tile, where hashes are near: .42 at least in 700 copies, overlays, borders and turns of 3
-    # degrees among them; below .35 in 16 of 22 pairs that are none.
+    # The middle tile, where hashes are near: planted copies, overlays, borders and turns of 3 degrees among
+    # them, reach .42 at least; 16 of 22 pairs that are none stay below .35.
     refuting_agreement: Annotated[float, From("P", "measured on copies and on pairs of one hash")] = 0.35
     # The one tile that agrees least. Whole copies reach .58 (98 % of them), cuts .46 to .73 (95 %); screens
     # of one program and cuts that are none .41 (98 %), although nine tenths of their tiles agree.

@@ -27,7 +27,7 @@ from pixelis_pipeline.curation.fingerprints import Fingerprint
 from pixelis_pipeline.curation.hamming import between, from_hex
 from pixelis_pipeline.curation.twins import Candidate, cuts, likes
 from pixelis_pipeline.curation.vectors import Vectors
-from pixelis_pipeline.curation.verdict import Judge, over
+from pixelis_pipeline.curation.verdict import Judge, answers
 from pixelis_pipeline.records import Accepted, Media, Outcome, Rejected, Trajectory
 from pixelis_pipeline.settings import CurationSettings, EngineSettings
 from pixelis_pipeline.sources.whitelist import WhitelistEntry, answer_text, text_key
@@ -111,21 +111,19 @@ def decide(
     engine: EngineSettings,
 ) -> dict[tuple[str, str], bool]:
     """`same_by_pixels` of every pair in `near` whose media (by sha256) are at hand, wherever the engine runs.
-    Raises like `verdict.judged`."""
-    among: dict[str, list[tuple[Media, Media, Candidate]]] = {}
-    for (left, right), candidate in near.items():
-        if left in training and right in evaluation:
-            among.setdefault(left, []).append((training[left], evaluation[right], candidate))
-    asked = list(among.values())
-    found: dict[tuple[str, str], bool] = {}
-    for pairs, same in zip(asked, over(asked, partial(_deciding, make), engine), strict=True):
-        found |= {(a.sha256, b.sha256): one for (a, b, _), one in zip(pairs, same, strict=True)}
-    return found
+    Raises like `verdict.answers`."""
+    pairs = [
+        (training[left], evaluation[right], candidate)
+        for (left, right), candidate in sorted(near.items(), key=lambda pair: pair[0])
+        if left in training and right in evaluation
+    ]
+    found = answers(pairs, partial(_deciding, make), engine)
+    return {(a.sha256, b.sha256): same for (a, b, _), same in zip(pairs, found, strict=True)}
 
 
-def _deciding(make: Callable[[], Judge]) -> Callable[[list[tuple[Media, Media, Candidate]]], list[bool]]:
+def _deciding(make: Callable[[], Judge]) -> Callable[[tuple[Media, Media, Candidate]], bool]:
     judge = make()
-    return lambda pairs: [_same(judge, *pair) for pair in pairs]
+    return lambda pair: _same(judge, *pair)
 
 
 def by_pixels(evaluation: Mapping[str, Media], same: Callable[[Media, Media], bool]) -> Look:

@@ -24,6 +24,7 @@ from pixelis_pipeline.curation.ssim import ssim
 from pixelis_pipeline.curation.twins import FAR, Candidate, Cut, Like
 from pixelis_pipeline.engine.pool import Lost
 from pixelis_pipeline.engine.run import run
+from pixelis_pipeline.media.errors import MediaError
 from pixelis_pipeline.records import Media
 from pixelis_pipeline.settings import CurationSettings, EngineSettings
 from pixelis_pipeline.sources.whitelist import Frames, Pixels, views
@@ -35,7 +36,8 @@ Asked = tuple[MediaFingerprint, MediaFingerprint, Candidate]
 T = TypeVar("T")
 R = TypeVar("R")
 HERE = EngineSettings(kind="process")
-SECONDS = 600.0  # that one medium and all it may be alike to may take
+TURN = 16  # pairs that a worker takes at once: neighbours share a medium, which is then decoded once
+SECONDS = 600.0  # that they may take
 CACHED = 512  # thumbnail sets held for confirming, 0.2 MB an image
 FEW = 16  # sets of unblurred ones, for ties
 WAYS = range(8)  # in which one picture may lie over another, `turned`
@@ -156,34 +158,50 @@ def judged(
     engine: EngineSettings = HERE,
 ) -> dict[str, dict[str, Evidence]]:
     """later sha256 -> earlier sha256 -> evidence, of every candidate that is confirmed, by the judges that
-    `make` gives wherever the engine runs. RuntimeError where a worker dies of one again and again; raises
-    what the decoders raise."""
-    asked = [
-        [(media[sha], media[later], candidate) for sha, candidate in earlier.items()]
+    `make` gives wherever the engine runs. Raises like `answers`."""
+    pairs = [
+        (media[sha], media[later], candidate)
         for later, earlier in near.items()
+        for sha, candidate in earlier.items()
     ]
     edges: dict[str, dict[str, Evidence]] = {}
-    for pairs, found in zip(asked, over(asked, partial(_judging, make), engine), strict=True):
-        for (a, b, _), evidence in zip(pairs, found, strict=True):
-            if evidence is not None:
-                edges.setdefault(b.media.sha256, {})[a.media.sha256] = evidence
+    found = answers(pairs, partial(_judging, make), engine)
+    for (a, b, _), evidence in zip(pairs, found, strict=True):
+        if evidence is not None:
+            edges.setdefault(b.media.sha256, {})[a.media.sha256] = evidence
     return edges
 
 
-def over(
-    asked: Sequence[list[T]], make: Callable[[], Callable[[list[T]], list[R]]], engine: EngineSettings
-) -> Iterator[list[R]]:
-    """What is asked of one medium and others, answered in order wherever the engine runs. RuntimeError where
-    a worker dies of it again and again."""
-    for pairs, found in zip(asked, run(make, asked, engine, seconds=SECONDS), strict=True):
+def answers(pairs: Sequence[T], make: Callable[[], Callable[[T], R]], engine: EngineSettings) -> Iterator[R]:
+    """What the function that `make` gives says of each pair of media, in order, wherever the engine runs.
+
+    Raises what the decoders raise (MediaError), and RuntimeError where worker after worker dies."""
+    turns = [pairs[k : k + TURN] for k in range(0, len(pairs), TURN)]
+    for turn, found in zip(
+        turns, run(partial(_answering, make), turns, engine, seconds=SECONDS), strict=True
+    ):
         if isinstance(found, Lost):
-            raise RuntimeError(f"{len(pairs)} pairs of media could not be laid over each other: {found.why}")
-        yield found
+            raise RuntimeError(f"{len(turn)} pairs of media could not be laid over each other: {found.why}")
+        if isinstance(found, MediaError):
+            raise found
+        yield from found
 
 
-def _judging(make: Callable[[], Judge]) -> Callable[[list[Asked]], list[Evidence | None]]:
+def _answering(make: Callable[[], Callable[[T], R]]) -> Callable[[Sequence[T]], list[R] | MediaError]:
+    answer = make()
+
+    def turn(pairs: Sequence[T]) -> list[R] | MediaError:
+        try:
+            return [answer(pair) for pair in pairs]
+        except MediaError as error:
+            return error
+
+    return turn
+
+
+def _judging(make: Callable[[], Judge]) -> Callable[[Asked], Evidence | None]:
     judge = make()
-    return lambda pairs: [judge(*pair) for pair in pairs]
+    return lambda asked: judge(*asked)
 
 
 def turned(picture: Array, way: int) -> Array:

@@ -9,8 +9,11 @@ class MediaError(ValueError):
     """
 
     def __init__(self, rule: str, message: str) -> None:
-        super().__init__(f"{rule}: {message}")
+        super().__init__(rule, message)  # both, so that it can be sent from one process to another
         self.rule = rule
+
+    def __str__(self) -> str:
+        return ": ".join(self.args)
 
     @property
     def passing(self) -> bool:

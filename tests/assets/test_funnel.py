@@ -95,7 +95,7 @@ def test_a_number_of_it_is_walked_back(
     row = next(row for row in found if row.source == ALL and row.rejected and row.stage != "raw")
     assert show(made, row.id, forward=False, everything=True) == 0
     told = "".join(capsys.readouterr().out.replace("\u2502", "").split())
-    assert all(version.replace(" ", "") in told for version in row.versions)
+    assert all(version.replace(" ", "") in told for version in row.counted)
     assert told.count("refusedthere:") == row.rejected
     folder = next(
         folder

@@ -41,3 +41,19 @@ def test_kills_cost_nothing_but_time(splits: Project, tmp_path: Path, seed: int)
     assert not list(verify.pointers(ledger))
     for asset in chain.assets(root):
         chain.read(root, asset)
+
+
+def test_killed_while_dagster_makes_its_tables(tmp_path: Path):
+    """As the file of events appears, and a moment later: what is half made is not taken for tables."""
+    root = project(tmp_path / "killed").root
+    for wait in (0.0, 0.01, 0.03):
+        child = run_in_child(root)
+        while child.poll() is None and not any(root.glob(".dagster*/**/index.db")):
+            time.sleep(0.001)
+        time.sleep(wait)
+        child.kill()
+        said, _ = child.communicate()
+        assert child.returncode == -signal.SIGKILL, said
+    last = run_in_child(root, "raw/sa1b")
+    said, _ = last.communicate()
+    assert last.returncode == 0, said

@@ -130,7 +130,9 @@ def test_five_kept_and_five_refused_are_shown_whatever_the_files(
     kept, lost = examples.kept_examples(project, tmp_path), examples.rejected_examples(project, tmp_path)
     for shown in (kept, lost):
         assert len(pictures(shown)) == shown.count("recorded → re-run") == 5
-    assert kept.count("How many?") == 5 and all(f"**rule {k}** 0.4 against 0.5" in lost for k in range(3))
+    assert kept.count("How many?") == 5 and all(
+        f"**rule {k}** measured 0.4, limit 0.5" in lost for k in range(3)
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from pixelis_pipeline.curation import verdict
 from pixelis_pipeline.curation.evaluation_twins import decide
 from pixelis_pipeline.curation.looking import Look, decoders, looks
 from pixelis_pipeline.curation.twins import Candidate
-from pixelis_pipeline.curation.verdict import Judge, judged, over
+from pixelis_pipeline.curation.verdict import Judge, answers, judged
 from pixelis_pipeline.engine.run import run
+from pixelis_pipeline.media.errors import MediaError
 from pixelis_pipeline.media.files import probe
 from pixelis_pipeline.media.store import MediaStore
 from pixelis_pipeline.records import Media
@@ -91,8 +92,21 @@ def test_pairs_are_judged_alike_wherever(media: list[Media], tmp_path: Path, poo
 
 def test_a_pair_that_kills_its_worker_is_not_passed_over(pool: EngineSettings) -> None:
     with pytest.raises(RuntimeError, match="2 pairs of media could not be laid over each other"):
-        list(over([[1, 2]], _deadly, pool))
+        list(answers([1, 2], _deadly, pool))
 
 
 def _deadly() -> object:
-    return lambda pairs: os._exit(9)
+    return lambda pair: os._exit(9)
+
+
+def test_what_cannot_be_decoded_is_said_alike_wherever(
+    media: list[Media], tmp_path: Path, pool: EngineSettings
+) -> None:
+    """The fourth picture is gone."""
+    make = partial(Judge, CurationSettings(), *decoders(MediaStore(tmp_path, MediaLimits())))
+    pair = {(media[0].sha256, media[3].sha256): Candidate()}
+    by_sha = {each.sha256: each for each in media}
+    for engine in (verdict.HERE, pool):
+        with pytest.raises(MediaError, match=r"^missing media: ") as raised:
+            decide(pair, by_sha, by_sha, make, engine)
+        assert raised.value.rule == "missing media"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.recall import photographs
+from benchmarks.recall import FAMILIES, photographs
 from pixelis_pipeline.curation.planted import Recall, images
 from pixelis_pipeline.settings import CurationSettings
 from pixelis_pipeline.world.language import passage
@@ -32,6 +32,10 @@ def world() -> list[Array]:
     return scenes + [cv2.resize(p, (384, 384), interpolation=cv2.INTER_AREA) for p in pages]
 
 
+def plain() -> list[Array]:
+    return FAMILIES["one or two plain things"]()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [photographs, world])
 def test_bars_of_recall_and_precision(family: Any, settings: CurationSettings) -> None:
@@ -51,6 +55,22 @@ def test_bars_of_recall_and_precision(family: Any, settings: CurationSettings) -
         assert found[name, "verdict"].recall == 0.0
     verdicts = [r for (_, signal), r in found.items() if signal == "verdict"]
     assert sum(r.found for r in verdicts) >= 0.99 * sum(r.pairs for r in verdicts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "false"), [(photographs, 3), (plain, 10)])
+def test_asking_the_tiles_of_near_hashes_loses_no_copy(
+    family: Any, false: int, settings: CurationSettings
+) -> None:
+    """What only shares a hash, mostly under one banner, goes (docs/LEAKAGE.md)."""
+    trusting = settings.model_copy(update={"refuting_agreement": -1.0})
+    pictures, asked = family(), ("overlay", "rotate 3 degrees")
+    blind, seeing = (
+        [row for row in images("test", pictures, each, asked) if row.signal == "verdict"]
+        for each in (trusting, settings)
+    )
+    assert [row.found for row in seeing] == [row.found for row in blind]
+    assert sum(row.pairs for row in blind) - sum(row.pairs for row in seeing) >= false
 
 
 def test_shares_are_counted_not_claimed(settings: CurationSettings) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from pixelis_pipeline.media import MediaStore, image, probe
 from pixelis_pipeline.media.image import Pixels
 from pixelis_pipeline.settings import MediaLimits
-from tests.media.made import encoded, film, picture
+from tests.media.made import encoded, film
 
 Put = Callable[[str, bytes], Path]
 
@@ -113,9 +113,12 @@ def test_pixels_are_shared_and_therefore_read_only(seen: Callable[[str, bytes], 
     ],
 )
 def test_reduced(form: str, width: int, height: int, shape: tuple[int, ...], limits: MediaLimits) -> None:
-    """To the scale nearest to the side asked for, and by means over areas."""
-    grid = picture(width, height)
-    found = image.reduced(encoded(grid, form), form, "a", limits, 256)
+    """To the scale nearest to the side asked for, by means over areas, and the right way up."""
+    across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    whole = Image.fromarray(np.stack([across, down, 255 - across], axis=2).astype(np.uint8))
+    found = image.reduced(encoded(whole, form), form, "a", limits, 256)
     assert found.shape == shape
-    blurred = np.asarray(grid.resize((6, 6), Image.Resampling.BOX), float)
-    assert np.abs(np.asarray(Image.fromarray(found).resize((6, 6), Image.Resampling.BOX)) - blurred).max() < 6
+    coarse = [
+        np.asarray(p.resize((6, 6), Image.Resampling.BOX), int) for p in (whole, Image.fromarray(found))
+    ]
+    assert np.abs(coarse[0] - coarse[1]).max() <= 3
