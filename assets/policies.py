@@ -30,15 +30,19 @@ class Checkpoint:
 
 def _shipped(project: Project) -> Path:
     """The base checkpoint that settings name: the nano policy that ships with the project, or a folder."""
+    from pixelis_pipeline.agent.policy import fetched
+
     policy = project.settings.policy
-    if policy.weights:
-        return Path(policy.weights).expanduser()
+    if policy.weights or policy.hub:
+        return fetched(policy)
     if policy.name != "nano":
         raise StageError(f"policy.name is {policy.name}: set policy.weights to the folder of its checkpoint")
     return CHECKOUT / "training" / "base" / "nano"
 
 
 def _digests(project: Project, partition: str) -> Json:
+    if project.settings.policy.hub:
+        return {}  # its commit is part of the setting, and asking for a status must not download
     folder = _shipped(project)
     return {path.name: sha256(path) for path in sorted(folder.glob("*")) if path.is_file()}
 
@@ -46,14 +50,14 @@ def _digests(project: Project, partition: str) -> Json:
 whole = partial(stage, record=Checkpoint, group="policies", kinds=("pytorch", "safetensors"))
 
 
-@whole("base_policy", settings=("policy.name", "policy.weights"), outside=_digests)
+@whole("base_policy", settings=("policy.name", "policy.weights", "policy.hub"), outside=_digests)
 def base_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     """The policy before it has seen a trace. `nano` was pre-trained from nothing on the embedded world by
     `make base` and ships with its run record."""
     from pixelis_pipeline.agent import policy
 
     folder = _shipped(work.project)
-    weights = policy.load(folder).digest
+    weights = policy.opened(folder, work.settings.policy).digest
     shutil.copytree(folder, work.folder / FOLDER)
     record = folder / "run.json"
     about = json.loads(record.read_text()) if record.is_file() else {}

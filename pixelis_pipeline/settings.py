@@ -310,13 +310,28 @@ class SftSettings(Section):
 
 
 class PolicySettings(Section):
-    """Which policy learns and how long it may think."""
+    """Which policy learns and how long it may think. `weights` is a local folder; `hub`, "owner/name@commit",
+    is fetched from the Hugging Face hub, and only where it is set. `device`, `dtype` and the bounds of a
+    picture's tokens are for the full-size policies."""
 
     name: Literal["nano", "qwen2.5-vl-7b", "qwen3-vl-8b", "qwen3-8b"] = "nano"
     weights: str = ""
+    hub: Annotated[str, Field(pattern=r"^$|^[\w.-]+/[\w.-]+@[0-9a-f]{40}$")] = ""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    picture_tokens_least: Annotated[int, From("P", "of a merged token's size each"), Field(ge=4)] = 64
+    picture_tokens_most: Annotated[int, From("P", "of a merged token's size each"), Field(ge=4)] = 1024
     turns: Annotated[int, From("D", "length prior 6, and the turn that answers"), Field(ge=1)] = 7
     tokens_per_turn: Annotated[int, From("P"), Field(ge=1)] = 72
     batch: Annotated[int, From("P"), Field(ge=1)] = 64
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.weights and self.hub:
+            raise ValueError("weights and hub both name a checkpoint; set one of them")
+        if self.picture_tokens_least > self.picture_tokens_most:
+            raise ValueError("picture_tokens_least is more than picture_tokens_most")
+        return self
 
 
 class EvaluationSettings(Section):

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pixelis_pipeline.agent.grammar import Answer, Call, Malformed, read
+from pixelis_pipeline.agent.pixels import Image
 from pixelis_pipeline.agent.policy import Policy
-from pixelis_pipeline.agent.render import Turn, asked, render
+from pixelis_pipeline.agent.render import Contract, Turn, asked, render
 from pixelis_pipeline.records import Action, Prediction, Question, Step, record_id
 from pixelis_pipeline.settings import PolicySettings
 from pixelis_pipeline.tools.contract import Observation, Workspace, spoken
 from pixelis_pipeline.tools.opening import Open
 from pixelis_pipeline.tools.registry import Registry
+
+if TYPE_CHECKING:
+    from pixelis_pipeline.agent.large import LargePolicy
 
 STAGE = "predictions"
 VERSION = 1
@@ -53,7 +57,22 @@ class _Rollout:
                 artifact=seen.artifact,
             )
         )
-        self.turns.append(Turn(said, seen.text))
+        picture = None if seen.image is None else _size(seen.image)
+        self.turns.append(Turn(said, seen.text, picture))
+
+    def prompt(self, contract: Contract) -> str:
+        """What the policy reads next."""
+        return render(contract, asked(self.question), self.turns, picture=_size(self.workspace.images[0]))
+
+    def shown(self, contract: Contract) -> list[Image]:
+        """The pictures that the prompt holds a place for, in its order."""
+        images = self.workspace.images if contract.crops else self.workspace.images[:1]
+        return [image for image in images if contract.tokens(*_size(image))]
+
+
+def _size(image: Image) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    return height, width
 
 
 def _hear(live: Sequence[_Rollout], said: Sequence[str], registry: Registry) -> None:
@@ -74,17 +93,22 @@ def _hear(live: Sequence[_Rollout], said: Sequence[str], registry: Registry) -> 
 
 
 def _advance(
-    policy: Policy, live: Sequence[_Rollout], registry: Registry, tokens: int, temperature: float, seed: int
+    policy: "Policy | LargePolicy",
+    live: Sequence[_Rollout],
+    registry: Registry,
+    tokens: int,
+    temperature: float,
+    seed: int,
 ) -> None:
     """One turn of every live rollout."""
-    prompts = [render(policy.contract, asked(r.question), r.turns) for r in live]
-    images = [r.workspace.images[0] for r in live]
+    prompts = [rollout.prompt(policy.contract) for rollout in live]
+    images = [image for rollout in live for image in rollout.shown(policy.contract)]
     said = policy.generate(prompts, images, tokens=tokens, temperature=temperature, seed=seed)
     _hear(live, said, registry)
 
 
 def rollouts(
-    policy: Policy,
+    policy: "Policy | LargePolicy",
     questions: Sequence[Question],
     registry: Registry,
     open_media: Open,
