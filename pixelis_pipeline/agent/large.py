@@ -5,35 +5,32 @@
    own, is installed: a policy sees the same pixels on every machine.
 3. Image tokens are written out by the render contract and counted here against the pictures; the stock
    processors, given a prompt that does not fit, drop pictures without a word.
+4. A conversation is kept as ids and read again each turn; there is no cache between turns.
 
 The module is imported only where a model is wanted: it needs torch and transformers.
 """
 
 import hashlib
+import itertools
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch  # noqa: TID253
 from transformers import GenerationConfig, StoppingCriteria  # noqa: TID253
 
-from pixelis_pipeline.agent import render
-from pixelis_pipeline.agent.batch import ImageTokenMismatch
-from pixelis_pipeline.agent.decode import ENDS
-from pixelis_pipeline.agent.grammar import plain
+from pixelis_pipeline.agent import render, vocabulary
+from pixelis_pipeline.agent.batch import check_tokens, runs
+from pixelis_pipeline.agent.grammar import ENDS
 from pixelis_pipeline.agent.nano import CLASSES
 from pixelis_pipeline.agent.pixels import Image
-from pixelis_pipeline.agent.policy import CONFIG, RENDER, TOKENIZER, PolicyError
+from pixelis_pipeline.agent.policy import CONFIG, RENDER, TOKENIZER, PolicyError, Said
 from pixelis_pipeline.agent.published import POLICIES, Published
 from pixelis_pipeline.records import Json
 from pixelis_pipeline.settings import PolicySettings
 from pixelis_pipeline.tools.weights import weights_digest
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 SETTING = "policy.weights"
 INDEX = "model.safetensors.index.json"
@@ -134,7 +131,7 @@ def load(folder: Path, settings: PolicySettings, named: Published | None = None)
 
     A checkpoint of ours holds its render contract, which must be the one that settings make; published
     weights hold none. Raises PolicyError for a folder that is no such checkpoint, RenderMismatch for another
-    contract, ModuleNotFoundError naming the extra where `device` is "auto" and accelerate is absent.
+    contract.
     """
     from tokenizers import Tokenizer
 
@@ -143,22 +140,14 @@ def load(folder: Path, settings: PolicySettings, named: Published | None = None)
     shown = contract(named, hashlib.sha256((folder / TOKENIZER).read_bytes()).hexdigest(), settings)
     if (folder / RENDER).is_file():
         shown.check(folder / RENDER)
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    words = vocabulary.both(Tokenizer.from_file(str(folder / TOKENIZER)))
     model = _model(folder, named, settings)
-    _check_vocabulary(tokenizer, model.config, folder)
-    return LargePolicy(model, tokenizer, shown, digest)
+    _check_vocabulary(words, model.config, folder)
+    return LargePolicy(model, words, shown, digest)
 
 
 def _model(folder: Path, named: Published, settings: PolicySettings) -> Any:
-    import importlib.util
-
-    placed: Json = {}
-    if settings.device == "auto":
-        if importlib.util.find_spec("accelerate") is None:
-            raise ModuleNotFoundError(
-                "policy.device = 'auto' needs accelerate: pip install 'pixelis[large]', or name one device"
-            )
-        placed = {"device_map": "auto"}
+    placed: Json = {"device_map": "auto"} if settings.device == "auto" else {}
     model, report = CLASSES[named.kind][1].from_pretrained(
         folder,
         dtype=getattr(torch, settings.dtype),
@@ -177,27 +166,20 @@ def _model(folder: Path, named: Published, settings: PolicySettings) -> Any:
     return model if placed else model.to(settings.device)
 
 
-def _check_vocabulary(tokenizer: "Tokenizer", config: Any, folder: Path) -> None:
+def _check_vocabulary(words: vocabulary.Vocabulary, config: Any, folder: Path) -> None:
     """Raises PolicyError unless the template's marks are single tokens, the image's the model's own."""
     sees = hasattr(config, "vision_config")
     marks = (TURN_ENDS, "<|im_start|>", *(("<|vision_start|>", "<|vision_end|>") if sees else ()))
     try:
         for mark in marks:
-            _id(tokenizer, mark)
-        image = _id(tokenizer, render.QWEN.image) if sees else None
+            words.id(mark)
+        image = words.id(render.QWEN.image) if sees else None
     except KeyError as error:
         raise PolicyError(f"{folder / TOKENIZER}: {error.args[0]}, and the template writes it") from error
     if sees and image != config.image_token_id:
         raise PolicyError(
             f"{folder / TOKENIZER}: {render.QWEN.image} is {image}, and {config.image_token_id} in {CONFIG}"
         )
-
-
-def _id(tokenizer: "Tokenizer", mark: str) -> int:
-    found = tokenizer.token_to_id(mark)
-    if found is None:
-        raise KeyError(f"there is no token {mark}")
-    return int(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,80 +194,52 @@ class Inputs:
     grid: torch.Tensor | None
 
 
-def runs(row: Sequence[int], image: int) -> list[int]:
-    """Lengths of the unbroken runs of image tokens in a row, in order."""
-    lengths: list[int] = []
-    before = -1
-    for token in row:
-        if token == image and before == image:
-            lengths[-1] += 1
-        elif token == image:
-            lengths.append(1)
-        before = token
-    return lengths
-
-
-def check_tokens(rows: Sequence[Sequence[int]], image: int, counts: Sequence[int]) -> None:
-    """Raise ImageTokenMismatch unless the rows' runs of image tokens are the pictures' `counts`, in order."""
-    held = [(index, length) for index, row in enumerate(rows) for length in runs(row, image)]
-    if len(held) != len(counts):
-        raise ImageTokenMismatch(f"the rows have places for {len(held)} pictures, there are {len(counts)}")
-    for place, ((index, length), count) in enumerate(zip(held, counts, strict=True)):
-        if length != count:
-            raise ImageTokenMismatch(
-                f"row {index} holds {length} image tokens for picture {place}, which needs {count}"
-            )
-
-
 @dataclass(frozen=True, slots=True)
 class LargePolicy:
-    """As `policy.Policy`, with its own tokenizer and pictures of any size. `digest` is the sha256 over its
+    """As `policy.Policy`, with its own vocabulary and pictures of any size. `digest` is the sha256 over its
     files."""
 
     model: Any
-    tokenizer: "Tokenizer"
+    vocabulary: vocabulary.Vocabulary
     contract: render.Contract
     digest: str
 
-    def collate(self, prompts: Sequence[str], images: Sequence[Image]) -> Inputs:
-        """Rendered prompts and the pictures (uint8 RGB) they hold a place for, in their order.
+    @property
+    def image(self) -> int:
+        """The id of an image token; -1 where the policy is shown no pictures."""
+        return self.vocabulary.id(render.QWEN.image) if self.contract.pixels else -1
+
+    def converse(
+        self, prompts: Sequence[Sequence[int]], images: Sequence[Image], copies: int = 1
+    ) -> "Conversation":
+        """As `policy.Policy.converse`."""
+        return Conversation(self, prompts, images, copies)
+
+    def collate(self, rows: Sequence[Sequence[int]], images: Sequence[Image]) -> Inputs:
+        """Rows of ids, and the pictures (uint8 RGB) they hold a place for, in their order.
 
         Raises ImageTokenMismatch where a run of image tokens is not as long as its picture needs.
         """
-        rows = [self.tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
-        image = _id(self.tokenizer, render.QWEN.image) if self.contract.pixels else -1
         pixels = grid = None
         counts: list[int] = []
         if images:
             made = pictures(self.contract)(images=list(images), return_tensors="pt")
             pixels, grid = made["pixel_values"], made["image_grid_thw"]
             counts = (grid.prod(-1) // self.contract.pixels["merge"] ** 2).tolist()
-        check_tokens(rows, image, counts)
+        check_tokens(rows, self.image, counts)
         length = max(len(row) for row in rows)
-        ids = torch.full((len(rows), length), _id(self.tokenizer, TURN_ENDS))
+        ids = torch.full((len(rows), length), self.vocabulary.id(TURN_ENDS))
         attention = torch.zeros_like(ids)
         for index, row in enumerate(rows):
             ids[index, length - len(row) :] = torch.tensor(row)
             attention[index, length - len(row) :] = 1
-        return Inputs(ids, attention, torch.eq(ids, image).long(), pixels, grid)
+        return Inputs(ids, attention, torch.eq(ids, self.image).long(), pixels, grid)
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        images: Sequence[Image],
-        *,
-        tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> list[str]:
-        """One turn for each rendered prompt, at most `tokens` long; `images` as in `collate`.
+    def turns(self, given: Inputs, tokens: int, temperature: float, seed: int) -> list[Said]:
+        """One turn of each row, at most `tokens` long: greedy at temperature 0, else sampled from `seed`.
 
-        Greedy at temperature 0, else sampled from `seed`. Marks that only the environment may write are
-        never chosen, and cannot be spelt: letters that would read as one come back altered.
+        Marks that only the environment may write are never chosen.
         """
-        if not prompts:
-            return []
-        given = self.collate(prompts, images)
         device = self.model.device
         sight: Json = {}
         if given.pixels is not None and given.grid is not None:
@@ -294,15 +248,15 @@ class LargePolicy:
                 "image_grid_thw": given.grid.to(device),
                 "mm_token_type_ids": given.kinds.to(device),
             }
-        special = self.tokenizer.get_added_tokens_decoder()
+        special = self.vocabulary.marks.get_added_tokens_decoder()
         ends = [id_ for id_, token in special.items() if token.content in (TURN_ENDS, TEXT_ENDS)]
-        never = {id_: token.content for id_, token in special.items() if token.content not in SAID}
+        never = [id_ for id_, token in special.items() if token.content not in SAID and id_ not in ends]
         chance = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         asked = GenerationConfig(
             max_new_tokens=tokens,
             eos_token_id=ends,
             pad_token_id=ends[0],
-            suppress_tokens=[id_ for id_ in never if id_ not in ends] or None,
+            suppress_tokens=never or None,
             **(chance if temperature else {"do_sample": False}),
         )
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.inference_mode():
@@ -311,32 +265,73 @@ class LargePolicy:
                 input_ids=given.ids.to(device),
                 attention_mask=given.attention.to(device),
                 generation_config=asked,
-                stopping_criteria=[_TurnEnds(self.tokenizer, given.ids.shape[1])],
+                stopping_criteria=[_TurnEnds(self.vocabulary, given.ids.shape[1])],
                 **sight,
             )[:, given.ids.shape[1] :].tolist()
-        return [self._said(row, ends, tuple(never.values())) for row in rows]
+        return [self._said(row, ends) for row in rows]
 
-    def _said(self, row: Sequence[int], ends: Sequence[int], never: Sequence[str]) -> str:
-        """The text of a turn, up to and with its end mark."""
-        stop = next((place for place, token in enumerate(row) if token in ends), len(row))
-        text = self.tokenizer.decode(row[:stop], skip_special_tokens=False)
-        return unforged(re.split(f"(?<={ENDS[0]})|(?<={ENDS[1]})", text, maxsplit=1)[0], never)
+    def _said(self, row: Sequence[int], ends: Sequence[int]) -> Said:
+        """The turn without what pads it; its text up to and with its end mark, which need not be a token's
+        end."""
+        ids = tuple(itertools.takewhile(lambda id_: id_ not in ends, row))
+        text = self.vocabulary.decode(ids)
+        stops = [text.index(end) + len(end) for end in ENDS if end in text]
+        return Said(text[: min(stops, default=len(text))], ids)
 
 
-def unforged(text: str, marks: Sequence[str]) -> str:
-    """Text in which no mark is spelt out: read again, its letters would be the mark's token."""
-    for mark in marks:
-        text = text.replace(mark, plain(mark))
-    return text
+class Conversation:
+    """As `decode.Conversation`."""
+
+    def __init__(
+        self,
+        policy: LargePolicy,
+        prompts: Sequence[Sequence[int]],
+        images: Sequence[Image],
+        copies: int = 1,
+    ) -> None:
+        self._policy = policy
+        self._rows = [list(prompt) for prompt in prompts]
+        self._images: list[list[Image]] = [[] for _ in prompts]
+        self._show(prompts, images)
+        self._rows = [list(row) for row in self._rows for _ in range(copies)]
+        self._images = [list(shown) for shown in self._images for _ in range(copies)]
+
+    def say(self, tokens: int, temperature: float, seed: int) -> list[Said]:
+        """One turn of each row, as `LargePolicy.turns`. Raises ImageTokenMismatch."""
+        images = [image for shown in self._images for image in shown]
+        said = self._policy.turns(self._policy.collate(self._rows, images), tokens, temperature, seed)
+        for row, turn in zip(self._rows, said, strict=True):
+            row += turn.ids
+        return said
+
+    def hear(self, rows: Sequence[Sequence[int]], images: Sequence[Image] = ()) -> None:
+        """Add to each row the ids that its environment says; `images` as in the prompts."""
+        for row, heard in zip(self._rows, rows, strict=True):
+            row += heard
+        self._show(rows, images)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only, in this order."""
+        self._rows = [self._rows[row] for row in rows]
+        self._images = [self._images[row] for row in rows]
+
+    def _show(self, rows: Sequence[Sequence[int]], images: Sequence[Image]) -> None:
+        """Lay each picture beside the row that holds its place; one too many beside the last."""
+        left = list(images)
+        for shown, row in zip(self._images, rows, strict=True):
+            places = len(runs(row, self._policy.image))
+            shown += left[:places]
+            del left[:places]
+        self._images[-1] += left
 
 
 class _TurnEnds(StoppingCriteria):
     """True for each row whose last tokens, of those from `start` on, spell an end mark."""
 
-    def __init__(self, tokenizer: "Tokenizer", start: int) -> None:
-        self._tokenizer, self._start = tokenizer, start
+    def __init__(self, words: vocabulary.Vocabulary, start: int) -> None:
+        self._words, self._start = words, start
 
     def __call__(self, ids: torch.Tensor, scores: Any, **given: Any) -> torch.Tensor:
         tails = ids[:, max(self._start, ids.shape[1] - TAIL) :].tolist()
-        texts = [self._tokenizer.decode(tail, skip_special_tokens=False) for tail in tails]
+        texts = [self._words.decode(tail) for tail in tails]
         return torch.tensor([any(end in text for end in ENDS) for text in texts], device=ids.device)

@@ -119,8 +119,8 @@ def sees(model: Model) -> bool:
 
 
 def hidden_states(model: Model, batch: Batch, past: Cache | None = None) -> torch.Tensor:
-    """Last hidden states [batch, length, hidden] of a whole prompt batch. ValueError where a model without
-    sight is given pictures."""
+    """Last hidden states [batch, length, hidden] of the batch's tokens; where `past` holds the tokens before
+    them, its attention covers those too. ValueError where a model without sight is given pictures."""
     if not sees(model) and batch.pixels is not None:
         raise ValueError("the model has no vision tower, its batch holds pictures")
     sight = {"pixel_values": batch.pixels, "image_grid_thw": batch.grid} if sees(model) else {}
@@ -133,21 +133,6 @@ def hidden_states(model: Model, batch: Batch, past: Cache | None = None) -> torc
         **sight,
     )
     return out.last_hidden_state
-
-
-def next_state(
-    model: Model, ids: torch.Tensor, attention: torch.Tensor, place: torch.Tensor, past: Cache
-) -> torch.Tensor:
-    """Hidden state [batch, hidden] after one more token a row: ids and rotary place [batch], attention
-    [batch, all tokens so far with this one]."""
-    out = model.model(
-        input_ids=ids[:, None],
-        attention_mask=attention,
-        position_ids=place[None, :, None].expand(3, -1, 1) if sees(model) else place[:, None],
-        past_key_values=past,
-        use_cache=True,
-    )
-    return out.last_hidden_state[:, -1]
 
 
 def from_json(stored: Json) -> Config:

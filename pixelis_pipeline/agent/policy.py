@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pixelis_pipeline.agent import render, tokenizer
+from pixelis_pipeline.agent import render, tokenizer, vocabulary
 from pixelis_pipeline.settings import PolicySettings
 
 if TYPE_CHECKING:
+    from pixelis_pipeline.agent.decode import Conversation
     from pixelis_pipeline.agent.large import LargePolicy
     from pixelis_pipeline.agent.nano import Model
     from pixelis_pipeline.agent.pixels import Image
@@ -25,12 +26,36 @@ class PolicyError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """One turn of a policy: its words, marks and all, the ids that were chosen, and each one's
+    log-probability where it was chosen; none where the policy does not tell."""
+
+    text: str
+    ids: tuple[int, ...]
+    log_probs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """`digest` is the sha256 of the weights file."""
 
     model: "Model"
     contract: render.Contract
     digest: str
+
+    @property
+    def vocabulary(self) -> vocabulary.Vocabulary:
+        """What its conversations are encoded with."""
+        return vocabulary.nano()
+
+    def converse(
+        self, prompts: Sequence[Sequence[int]], images: Sequence["Image"], copies: int = 1
+    ) -> "Conversation":
+        """`copies` conversations from each prompt (token ids), side by side; `images` (uint8 RGB) are those
+        that the prompts hold a place for, in their order. Raises ImageTokenMismatch."""
+        from pixelis_pipeline.agent.decode import Conversation
+
+        return Conversation(self.model, prompts, images, copies)
 
     def generate(
         self,
@@ -41,8 +66,7 @@ class Policy:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
-        """One turn for each rendered prompt, at most `tokens` long. `images` are the pictures (uint8 RGB)
-        that the prompts hold a place for, in their order: one each, none for a policy without sight.
+        """One turn for each rendered prompt, in whose text marks are marks; `images` as in `converse`.
 
         Greedy at temperature 0, else sampled from `seed`. A turn that did not end is returned as it is.
         """
@@ -81,7 +105,8 @@ def load(folder: Path) -> Policy:
         if not (folder / name).is_file():
             raise PolicyError(f"{folder / name} is missing: {folder} is no policy checkpoint")
     config = json.loads((folder / CONFIG).read_text())
-    contract = render.nano(sees="vision_config" in config)
+    crops = bool(json.loads((folder / RENDER).read_text()).get("pixels", {}).get("crops"))
+    contract = render.nano(sees="vision_config" in config, crops=crops)
     contract.check(folder / RENDER)
     if hashlib.sha256((folder / TOKENIZER).read_bytes()).hexdigest() != contract.tokenizer:
         raise PolicyError(f"{folder / TOKENIZER} is not the tokenizer of its render contract")
@@ -100,8 +125,9 @@ def load(folder: Path) -> Policy:
     return Policy(model.eval(), contract, hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest())
 
 
-def save(model: "Model", folder: Path) -> str:
-    """Write the checkpoint folder, whole or not at all; gives the sha256 of its weights.
+def save(model: "Model", folder: Path, crops: bool = False) -> str:
+    """Write the checkpoint folder, whole or not at all; gives the sha256 of its weights. `crops` tells
+    whether it was trained on conversations that show what ZOOM made.
 
     A folder that is there already is replaced.
     """
@@ -116,7 +142,7 @@ def save(model: "Model", folder: Path) -> str:
     save_file(weights, staged / WEIGHTS, metadata={"format": "pt"})
     (staged / CONFIG).write_text(model.config.to_json_string())
     (staged / TOKENIZER).write_text(tokenizer.shared().to_str())
-    render.nano(sees=nano.sees(model)).write(staged / RENDER)
+    render.nano(sees=nano.sees(model), crops=crops).write(staged / RENDER)
     digest = hashlib.sha256((staged / WEIGHTS).read_bytes()).hexdigest()
     if folder.exists():
         shutil.rmtree(folder)

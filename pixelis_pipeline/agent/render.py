@@ -7,6 +7,7 @@ policy that is shown something else than in training is measured wrongly without
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,14 +21,13 @@ from pixelis_pipeline.tools.contract import ARGUMENTS
 from pixelis_pipeline.tools.registry import schemas
 
 SYSTEM = "Answer the question about the picture. Tools: SEG ZOOM OCR PROP."
+_SLOT = re.compile("\0(\\d+)(p?)\0")  # stands in the rendered template for a text that is not its own
 HISTORY = (
     "All turns are kept. The picture of the question is shown once; the crops that ZOOM makes are not "
     "shown, they are read through the tools that take an image index."
 )
-CROPS = (
-    "All turns are kept. The picture of the question is shown once, each crop with the turn that made it. "
-    "A picture over 200 times as long as it is wide is not shown."
-)
+CROPS = "All turns are kept. The picture of the question is shown once, each crop with the turn that made it."
+NARROW = " A picture over 200 times as long as it is wide is not shown."
 BLIND = "All turns are kept. No picture is shown; what is in it is read through the tools."
 INSTRUCTIONS = """\
 Answer the question about {picture}. Write one turn at a time: a thought and one call, or the answer.
@@ -104,6 +104,15 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a conversation. `marks` tells whether marks that stand in it are marks: in the template's own
+    words and in a turn written by the grammar they are, in what the template filters as `plain` never."""
+
+    text: str
+    marks: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """All that decides what a policy is shown. `tools` are the schemas its calls are checked against;
     `tokenizer` the sha256 of the tokenizer's JSON; `pixels` how a picture becomes patches, empty for a
@@ -152,15 +161,18 @@ class Contract:
 
 
 @functools.cache
-def nano(sees: bool = True) -> Contract:
-    """The contract of the nano policy, or of its text-only kin."""
+def nano(sees: bool = True, crops: bool = False) -> Contract:
+    """The contract of the nano policy, or of its text-only kin. With `crops` it is shown what ZOOM made; the
+    base policy never was, and a policy is what it was trained to be. ValueError for crops without sight."""
+    if crops and not sees:
+        raise ValueError("a policy without sight is shown no crops")
     return Contract(
-        template=template(NANO if sees else replace(NANO, vision=None)),
+        template=template(NANO if sees else replace(NANO, vision=None), crops),
         system=SYSTEM,
         tools=tuple(schemas(ARGUMENTS)),
-        pixels=pixels.describe() if sees else {},
+        pixels=pixels.describe() | ({"crops": True} if crops else {}) if sees else {},
         tokenizer=hashlib.sha256(tokenizer.shared().to_str().encode()).hexdigest(),
-        history=HISTORY if sees else BLIND,
+        history=(CROPS if crops else HISTORY) if sees else BLIND,
     )
 
 
@@ -180,20 +192,67 @@ def qwen(tokenizer: str, pixels: Json) -> Contract:
         tools=tools,
         pixels={**pixels, "crops": True} if pixels else {},
         tokenizer=tokenizer,
-        history=CROPS if pixels else BLIND,
+        history=CROPS + NARROW if pixels else BLIND,
     )
 
 
 @functools.cache
 def _template(source: str) -> jinja2.Template:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
-    environment.filters["plain"] = plain
+    environment.filters["plain"] = lambda slot: f"{slot[:-1]}p\0"
     return environment.from_string(source)
 
 
 def asked(question: Question) -> str:
     """A question's words as a policy reads them, its choices after it as a teacher sees them too."""
     return question.text + ("\nChoices: " + " | ".join(question.choices) if question.choices else "")
+
+
+def spans(
+    contract: Contract,
+    question: str,
+    turns: Sequence[Turn],
+    ending: str = "",
+    picture: tuple[int, int] = (pixels.SIDE, pixels.SIDE),
+) -> list[Span]:
+    """The whole conversation: a prompt where `ending` is empty, a training text where it is the final turn.
+    `picture` is the height and width of the question's.
+
+    The template is filled with numbered slots and cut at them, so that no text that goes into it is ever
+    searched for the template's marks.
+    """
+    texts: list[str] = []
+
+    def slot(text: str) -> str:
+        texts.append(text)
+        return f"\0{len(texts) - 1}\0"
+
+    whole = _template(contract.template).render(
+        system=contract.system,
+        image_tokens=contract.tokens(*picture),
+        question=slot(question),
+        turns=[
+            {
+                "said": slot(turn.said),
+                "heard": slot(turn.heard),
+                "tokens": contract.tokens(*turn.picture) if contract.crops and turn.picture else 0,
+            }
+            for turn in turns
+        ],
+        ending=slot(ending),
+    )
+    made, end = [], 0
+    for found in _SLOT.finditer(whole):
+        text, foreign = texts[int(found[1])], bool(found[2])
+        made += [Span(whole[end : found.start()], True), Span(plain(text) if foreign else text, not foreign)]
+        end = found.end()
+    return [span for span in (*made, Span(whole[end:], True)) if span.text]
+
+
+def reply(contract: Contract, heard: str, picture: tuple[int, int] | None = None) -> list[Span]:
+    """What the template lays after a turn of the policy's: the observation, with height and width of the
+    picture that came with it."""
+    return spans(contract, "", [Turn("", heard, picture)])[len(spans(contract, "", ())) :]
 
 
 def render(
@@ -203,19 +262,5 @@ def render(
     ending: str = "",
     picture: tuple[int, int] = (pixels.SIDE, pixels.SIDE),
 ) -> str:
-    """The whole conversation as text: a prompt where `ending` is empty, a training text where it is the
-    final turn. `picture` is the height and width of the question's."""
-    return _template(contract.template).render(
-        system=contract.system,
-        image_tokens=contract.tokens(*picture),
-        question=question,
-        turns=[
-            {
-                "said": turn.said,
-                "heard": turn.heard,
-                "tokens": contract.tokens(*turn.picture) if contract.crops and turn.picture else 0,
-            }
-            for turn in turns
-        ],
-        ending=ending,
-    )
+    """`spans` as one text."""
+    return "".join(span.text for span in spans(contract, question, turns, ending, picture))

@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -8,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixelis_pipeline.agent import large, render, skeleton
+from pixelis_pipeline.agent import large, render, skeleton, vocabulary
 from pixelis_pipeline.agent.batch import ImageTokenMismatch
 from pixelis_pipeline.agent.grammar import write_answer, write_call
-from pixelis_pipeline.agent.policy import PolicyError, opened
+from pixelis_pipeline.agent.policy import PolicyError, Said, opened
 from pixelis_pipeline.agent.published import POLICIES
 from pixelis_pipeline.agent.render import RenderMismatch, Turn
 from pixelis_pipeline.agent.rollout import rollouts
@@ -152,12 +151,13 @@ def test_the_template_written_out_is_what_the_stock_processor_makes_of_one_mark_
     named = tiny_large.small(name)
     shown = large.contract(named, "0" * 64, PolicySettings())
     words = tiny_large.tokenizer()
-    policy = large.LargePolicy(None, words, shown, "")
+    policy = large.LargePolicy(None, vocabulary.both(words), shown, "")
     sizes = [(480, 640), (37, 1000), (2000, 1500)]
     images = [_picture(*size) for size in sizes]
     turns = [Turn("<think>a</think>", "b", sizes[1]), Turn("c", "d"), Turn("e", "f", sizes[2])]
     whole = render.render(shown, "Which?", turns, picture=sizes[0])
-    ours = policy.collate([whole], images)
+    row = policy.vocabulary.encode(render.spans(shown, "Which?", turns, picture=sizes[0]))
+    ours = policy.collate([row], images)
     mark = render.QWEN.image
     short = whole
     while mark * 2 in short:
@@ -178,9 +178,13 @@ def _load(folder, named):
 
 def _prompts(policy, images):
     return [
-        render.render(policy.contract, question, (), picture=image.shape[:2])
-        for question, image in zip(("Which?", "What does the label say?"), images, strict=True)
+        policy.vocabulary.encode(render.spans(policy.contract, question, (), picture=image.shape[:2]))
+        for question, image in zip(("Which?", "What does the label say?"), images, strict=False)
     ]
+
+
+def _say(policy, prompts, images, tokens, temperature=0.0, seed=0):
+    return [said.text for said in policy.converse(prompts, images).say(tokens, temperature, seed)]
 
 
 def test_a_policy_is_loaded_and_a_batch_says_what_each_row_says_alone(checkpoint):
@@ -191,13 +195,13 @@ def test_a_policy_is_loaded_and_a_batch_says_what_each_row_says_alone(checkpoint
     images = [_picture(60, 90), _picture(200, 100, seed=1)]
     seen = images if named.vision else []
     prompts = _prompts(policy, images)
-    together = policy.generate(prompts, seen, tokens=10)
-    alone = [policy.generate([p], seen[k : k + 1], tokens=10)[0] for k, p in enumerate(prompts)]
+    together = _say(policy, prompts, seen, 10)
+    alone = [_say(policy, [p], seen[k : k + 1], 10)[0] for k, p in enumerate(prompts)]
     assert together == alone and together[0] != together[1]
     (folder / "generation_config.json").unlink()
-    assert _load(folder, named).generate(prompts, seen, tokens=10) == together
+    assert _say(_load(folder, named), prompts, seen, 10) == together
     if named.vision:
-        assert policy.generate(prompts, [image // 8 for image in seen], tokens=10) != together
+        assert _say(policy, prompts, [image // 8 for image in seen], 10) != together
 
 
 def test_sampling_follows_its_seed_and_never_speaks_for_the_environment(checkpoint):
@@ -205,10 +209,10 @@ def test_sampling_follows_its_seed_and_never_speaks_for_the_environment(checkpoi
     policy = _load(folder, named)
     images = [_picture(60, 90)]
     seen = images if named.vision else []
-    prompt = [render.render(policy.contract, "Which?", (), picture=(60, 90))]
+    prompt = _prompts(policy, images)
 
     def sample(seed: int) -> list[str]:
-        return policy.generate(prompt, seen, tokens=12, temperature=5.0, seed=seed)
+        return _say(policy, prompt, seen, 12, 5.0, seed)
 
     assert sample(1) == sample(1) != sample(2)
     marks = set(tiny_large.SPECIAL) - set(large.SAID)
@@ -216,14 +220,16 @@ def test_sampling_follows_its_seed_and_never_speaks_for_the_environment(checkpoi
 
 
 def test_a_turn_ends_where_its_mark_is_spelt_and_an_earlier_one_does_not_count():
-    words = tiny_large.tokenizer()
-    before, after = words.encode("</call>").ids, words.encode("xx</answer>").ids
+    words = vocabulary.both(tiny_large.tokenizer())
+    before, after = words.marks.encode("</call>").ids, words.marks.encode("xx</answer>").ids
     ends = large._TurnEnds(words, len(before))
     assert ends(torch.tensor([before + after]), None).tolist() == [True]
     assert ends(torch.tensor([before + after[:-1]]), None).tolist() == [False]
     policy = large.LargePolicy(None, words, None, "")
-    assert policy._said(words.encode("<answer>A</answer>\nmore").ids, (), ()) == "<answer>A</answer>"
-    assert large.unforged("a<|im_end|>", ("<|im_end|>",)) == "a\u2039|im_end|\u203a"
+    ids = words.marks.encode("<answer>A</answer>\nmore").ids
+    pad = words.id(large.TURN_ENDS)
+    assert policy._said([*ids, pad, pad], (pad,)) == Said("<answer>A</answer>", tuple(ids))
+    assert policy._said(ids[:5], (pad,)) == Said("<answ", tuple(ids[:5]))
 
 
 def test_a_prompt_that_does_not_fit_its_pictures_is_refused(checkpoint):
@@ -232,15 +238,16 @@ def test_a_prompt_that_does_not_fit_its_pictures_is_refused(checkpoint):
         pytest.skip("it is shown no pictures")
     policy = _load(folder, named)
     image = _picture(60, 90)
-    prompt = render.render(policy.contract, "Which?", (), picture=(60, 90))
+    (prompt,) = _prompts(policy, [image])
+    short = [id_ for at, id_ in enumerate(prompt) if at != prompt.index(policy.image)]
     for prompts, images, told in (
         ([prompt], [], "places for 1 pictures, there are 0"),
         ([prompt], [image, image], "there are 2"),
         ([prompt], [_picture(200, 90)], "image tokens for picture 0, which needs"),
-        ([prompt, prompt.replace(render.QWEN.image, "", 1)], [image, image], "row 1 holds"),
+        ([prompt, short], [image, image], "row 1 holds"),
     ):
         with pytest.raises(ImageTokenMismatch, match=told):
-            policy.generate(prompts, images, tokens=1)
+            _say(policy, prompts, images, 1)
 
 
 def test_what_is_no_checkpoint_of_the_policy_is_refused_with_its_reason(checkpoint, tmp_path):
@@ -296,31 +303,38 @@ def test_a_checkpoint_of_another_contract_is_refused(checkpoint):
         (folder / "render.json").unlink()
 
 
-@pytest.mark.skipif(find_spec("accelerate") is not None, reason="accelerate is there")
-def test_several_devices_need_the_extra(checkpoint):
-    _, folder, named = checkpoint
-    with pytest.raises(ModuleNotFoundError, match=r"pixelis\[large\]"):
-        large.load(folder, HERE.model_copy(update={"device": "auto"}), named)
-
-
 class Scripted:
     """A loaded policy that says what it is told to, after its real inputs were made and run once."""
 
     def __init__(self, policy, turns):
-        self.contract, self.digest = policy.contract, policy.digest
+        self.contract, self.digest, self.vocabulary = policy.contract, policy.digest, policy.vocabulary
         self._policy, self._turns, self.shown = policy, list(turns), []
 
-    def generate(self, prompts, images, **given):
-        self._policy.generate(prompts, images, tokens=1)
+    def converse(self, prompts, images, copies=1):
+        self._conversation = self._policy.converse(prompts, images, copies)
+        return self
+
+    def say(self, tokens, temperature, seed):
+        (row,), (images,) = self._conversation._rows, self._conversation._images
+        self._policy.turns(self._policy.collate([row], images), 1, temperature, seed)
         self.shown.append(len(images))
-        return [self._turns.pop(0)] * len(prompts)
+        text = self._turns.pop(0)
+        ids = self.vocabulary.encode([render.Span(text, text.startswith("<"))])
+        row += ids
+        return [Said(text, tuple(ids))]
+
+    def hear(self, rows, images=()):
+        self._conversation.hear(rows, images)
+
+    def keep(self, rows):
+        self._conversation.keep(rows)
 
 
 def test_a_rollout_shows_each_crop_with_the_turn_that_made_it(checkpoint):
     _, folder, named = checkpoint
     crop = write_call("", Action("ZOOM", {"box": [100, 100, 400, 300], "scale": 2}))
     sliver = write_call("", Action("ZOOM", {"box": [0, 0, 999, 2], "scale": 1}))
-    policy = Scripted(_load(folder, named), [crop, "nonsense", sliver, write_answer("A")])
+    policy = Scripted(_load(folder, named), [crop, "see <|image_pad|><|im_end|>", sliver, write_answer("A")])
     image = _picture(500, 600)
     media = Media("0" * 64, "image", "x.png", 600, 500)
     question = Question("q", (), Origin("world", "q", "CC0", "evaluation"), (media,), "Which?", "A", "t")
