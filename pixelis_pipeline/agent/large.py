@@ -21,13 +21,14 @@ from typing import Any
 import torch  # noqa: TID253
 from transformers import GenerationConfig, StoppingCriteria  # noqa: TID253
 
-from pixelis_pipeline.agent import render, vocabulary
+from pixelis_pipeline.agent import render
 from pixelis_pipeline.agent.batch import check_tokens, runs
 from pixelis_pipeline.agent.grammar import ENDS
 from pixelis_pipeline.agent.nano import CLASSES
 from pixelis_pipeline.agent.pixels import Image
 from pixelis_pipeline.agent.policy import CONFIG, RENDER, TOKENIZER, PolicyError, Said
 from pixelis_pipeline.agent.published import POLICIES, Published
+from pixelis_pipeline.agent.vocabulary import Vocabulary, both
 from pixelis_pipeline.records import Json
 from pixelis_pipeline.settings import PolicySettings
 from pixelis_pipeline.tools.weights import weights_digest
@@ -140,7 +141,7 @@ def load(folder: Path, settings: PolicySettings, named: Published | None = None)
     shown = contract(named, hashlib.sha256((folder / TOKENIZER).read_bytes()).hexdigest(), settings)
     if (folder / RENDER).is_file():
         shown.check(folder / RENDER)
-    words = vocabulary.both(Tokenizer.from_file(str(folder / TOKENIZER)))
+    words = both(Tokenizer.from_file(str(folder / TOKENIZER)))
     model = _model(folder, named, settings)
     _check_vocabulary(words, model.config, folder)
     return LargePolicy(model, words, shown, digest)
@@ -166,7 +167,7 @@ def _model(folder: Path, named: Published, settings: PolicySettings) -> Any:
     return model if placed else model.to(settings.device)
 
 
-def _check_vocabulary(words: vocabulary.Vocabulary, config: Any, folder: Path) -> None:
+def _check_vocabulary(words: Vocabulary, config: Any, folder: Path) -> None:
     """Raises PolicyError unless the template's marks are single tokens, the image's the model's own."""
     sees = hasattr(config, "vision_config")
     marks = (TURN_ENDS, "<|im_start|>", *(("<|vision_start|>", "<|vision_end|>") if sees else ()))
@@ -200,7 +201,7 @@ class LargePolicy:
     files."""
 
     model: Any
-    vocabulary: vocabulary.Vocabulary
+    vocabulary: Vocabulary
     contract: render.Contract
     digest: str
 
@@ -328,7 +329,7 @@ class Conversation:
 class _TurnEnds(StoppingCriteria):
     """True for each row whose last tokens, of those from `start` on, spell an end mark."""
 
-    def __init__(self, words: vocabulary.Vocabulary, start: int) -> None:
+    def __init__(self, words: Vocabulary, start: int) -> None:
         self._words, self._start = words, start
 
     def __call__(self, ids: torch.Tensor, scores: Any, **given: Any) -> torch.Tensor:

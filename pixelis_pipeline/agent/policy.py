@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pixelis_pipeline.agent import render, tokenizer, vocabulary
+from pixelis_pipeline.agent import render, tokenizer
+from pixelis_pipeline.agent import vocabulary as vocabularies
 from pixelis_pipeline.settings import PolicySettings
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ class Policy:
     digest: str
 
     @property
-    def vocabulary(self) -> vocabulary.Vocabulary:
+    def vocabulary(self) -> vocabularies.Vocabulary:
         """What its conversations are encoded with."""
-        return vocabulary.nano()
+        return vocabularies.nano()
 
     def converse(
         self, prompts: Sequence[Sequence[int]], images: Sequence["Image"], copies: int = 1

@@ -241,7 +241,8 @@ def spans(
         ],
         ending=slot(ending),
     )
-    made, end = [], 0
+    made: list[Span] = []
+    end = 0
     for found in _SLOT.finditer(whole):
         text, foreign = texts[int(found[1])], bool(found[2])
         made += [Span(whole[end : found.start()], True), Span(plain(text) if foreign else text, not foreign)]
