@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,21 @@ def secretive(order: Order, tell: Tell) -> Json:
     out = order.made / "environment.json"
     out.write_text(json.dumps(dict(os.environ)))
     return {"weights": files.sha256(out)}
+
+
+def tripping_sft(order: Order, tell: Tell) -> Json:
+    """The supervised fine-tuning itself; it dies where `trips` say so. `steps` lists what it told."""
+    from training.sft import job
+
+    root = Path(order.root)
+
+    def told(step: int, of: int, scalars: Mapping[str, float], /) -> None:
+        tell(step, of, scalars)
+        with (root / "steps").open("a") as file:
+            file.write(f"{step}\n")
+        trips = json.loads((root / "trips").read_text())
+        if trips and trips[0] == step:
+            (root / "trips").write_text(json.dumps(trips[1:]))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return job.sft(order, told)
