@@ -167,7 +167,7 @@ def _have_done(work: Work, order: Order, threads: int, lock: int) -> None:
     with watched as session, (folder / "log.txt").open("ab") as log, _Listener(work, messages) as listener:
         process = subprocess.Popen(
             [sys.executable, "-m", "training.child", str(folder / "order.json")],
-            env=_environment(threads) | session,
+            env=_environment(threads) | dict(session),
             pass_fds=[lock],
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -51,7 +52,7 @@ class Pipes:
 
     def show(self, description: str, numbers: Mapping[str, float], curves: str) -> None:
         """Observe the asset: one event."""
-        metadata = {**numbers, "curves": dg.MetadataValue.md(curves)}
+        metadata: dict[str, Any] = {**numbers, "curves": dg.MetadataValue.md(curves)}
         self._context.log_event(
             dg.AssetObservation(self._context.asset_key, description=description, metadata=metadata)
         )

@@ -11,23 +11,21 @@ from typing import Any
 
 from pixelis_pipeline.settings import TrackingSettings
 
+FLUSH = 10  # seconds of scalars that a kill may cost TensorBoard
+
 Track = Callable[[int, Mapping[str, float]], None]
 
 
-class TrackingError(RuntimeError):
-    """What settings ask for is not installed; the message names the extra that brings it."""
-
-
-def _missing(package: str, setting: str) -> TrackingError:
-    return TrackingError(
-        f"tracking.{setting} is set and {package} is not installed: "
-        f"`pip install 'pixelis[tracking]'`, or set tracking.{setting} = false"
+def _missing(setting: str, package: str) -> ModuleNotFoundError:
+    return ModuleNotFoundError(
+        f"tracking.{setting} is on and {package} is not installed: pip install 'pixelis[tracking]'"
     )
 
 
 @contextmanager
 def opened(folder: Path, settings: TrackingSettings) -> Iterator[Track]:
-    """What to tell (step, scalars by name) to. TrackingError where settings ask for what is not installed."""
+    """What to tell (step, scalars by name) to. ModuleNotFoundError where settings ask for what is not
+    installed; it names the extra."""
     with ExitStack() as stack:
         tracks: list[Track] = []
         if settings.tensorboard:
@@ -47,13 +45,13 @@ def _tensorboard(folder: Path) -> Iterator[Track]:
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
-        raise _missing("tensorboardX", "tensorboard") from error
+        raise _missing("tensorboard", "tensorboardX") from error
     writer: Any = None
 
     def track(step: int, scalars: Mapping[str, float]) -> None:
         nonlocal writer
         # What an interrupted process had told from here on is struck out.
-        writer = writer or SummaryWriter(str(folder), purge_step=step)
+        writer = writer or SummaryWriter(str(folder), purge_step=step, flush_secs=FLUSH)
         for name, value in scalars.items():
             writer.add_scalar(name, value, step)
 
