@@ -3,15 +3,18 @@
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from assets import curation  # noqa: F401  (its stages are declared before those that read them)
+from assets import (
+    child,
+    curation,  # noqa: F401  (its stages are declared before those that read them)
+)
 from assets.stage import Project, StageError, Work, stage
 from pixelis_pipeline.ledger.code import ROOT as CHECKOUT
 from pixelis_pipeline.ledger.files import sha256
-from pixelis_pipeline.records import Accepted, Json, Outcome, Trajectory, record_id
+from pixelis_pipeline.records import Accepted, Json, Outcome, record_id
 
 FOLDER = "policy"  # within the artifact of a policy stage
 
@@ -92,33 +95,20 @@ def _draw_curve(path: Path, points: list[Json]) -> None:
 )
 def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     """Masked imitation of the train split: tool names and arguments weigh more, observations nothing, a
-    flawed step nothing. Killed, it goes on from its last checkpoint."""
-    from training.sft.train import train
+    flawed step nothing. Trained by a process of its own; killed, it goes on from its last checkpoint."""
+    from training.sft import job
 
     base = next(iter(work.read("base_policy", Checkpoint)))
-    traces = [t for t in work.read("training_splits", Trajectory) if t.question.media[0].kind == "image"]
-    train_split = [t for t in traces if t.split == "train"]
-    dev_split = [t for t in traces if t.split == "dev"]
-    out = work.scratch / FOLDER
-    with work.progress(0) as advance:
-        curve = train(
-            train_split,
-            dev_split,
-            work.folders("base_policy")[0] / FOLDER,
-            out,
-            work.settings.sft,
-            work.project.media.view,
-            lambda done, all_: advance(1),
-        )
-    out.rename(work.folder / FOLDER)
-    points = [asdict(point) for point in curve.points]
-    _draw_curve(work.folder / "curve.png", points)
-    work.digests["weights"] = curve.weights
+    with child.run(work, job.sft, work.settings.sft.threads) as done:
+        done.into(work.folder)
+    weights, told = done.proof.weights, done.proof.result
+    _draw_curve(work.folder / "curve.png", told["points"])
+    work.digests["weights"] = weights
     work.about |= {
-        "train traces": len(train_split),
-        "nothing to learn": curve.unlearned,
-        "dev traces": len(dev_split),
+        "train traces": len(told["learned"]),
+        "nothing to learn": told["unlearned"],
+        "dev traces": told["dev"],
     }
-    parents = (base.id, *(t.id for t in train_split))
-    identity = record_id("sft_policy", 1, {}, parents, curve.weights)
-    yield Accepted(base.id, (Checkpoint(identity, parents, "sft", curve.weights, {"curve": points}),))
+    parents = (base.id, *told["learned"])
+    identity = record_id("sft_policy", 1, {}, parents, weights)
+    yield Accepted(base.id, (Checkpoint(identity, parents, "sft", weights, {"curve": told["points"]}),))

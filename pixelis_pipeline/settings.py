@@ -350,6 +350,18 @@ class OperationsSettings(Section):
 
     resynthesis: Annotated[str, From("P", "cron, UTC: a new batch every Monday at three")] = "0 3 * * 1"
     shard_seconds: Annotated[int, From("P", "between looks at the sources' folders"), Field(ge=5)] = 300
+    silence_seconds: Annotated[
+        float, From("P", "a training that says nothing for so long is ended"), Field(gt=0)
+    ] = 900.0
+    curve_seconds: Annotated[float, From("P", "between points of a live curve"), Field(gt=0)] = 60.0
+
+
+class TrackingSettings(Section):
+    """Which other programs draw a training's scalars (extra `tracking`): TensorBoard's event files, and runs
+    of Weights & Biases, written offline. Decides no output."""
+
+    tensorboard: bool = False
+    wandb: bool = False
 
 
 def _sources() -> dict[str, SourceSettings]:
@@ -378,6 +390,7 @@ class Settings(Section):
     policy: PolicySettings = PolicySettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     operations: OperationsSettings = OperationsSettings()
+    tracking: TrackingSettings = TrackingSettings()
 
     def teacher_for(self, source: str) -> TeacherSettings:
         """The teacher of one source's traces; its endpoint is "none" where the source is left out.
@@ -391,6 +404,16 @@ class Settings(Section):
             chosen = "none"
         model = OWN_TEACHERS.get(chosen, self.teacher.model)
         return self.teacher.model_copy(update={"endpoint": chosen, "model": model})
+
+
+def entire(values: Any) -> Any:
+    """A section as plain JSON with every value, also those that are left out where settings are recorded:
+    what another process needs to load the same settings."""
+    if isinstance(values, Section):
+        return {name: entire(value) for name, value in values}
+    if isinstance(values, dict):
+        return {name: entire(value) for name, value in values.items()}
+    return [entire(value) for value in values] if isinstance(values, tuple) else values
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
