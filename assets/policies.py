@@ -14,6 +14,7 @@ from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import Accepted, Json, Outcome, Trajectory, record_id
 
 FOLDER = "policy"  # within the artifact of a policy stage
+EXPORTS = "exports"  # beside it, what later phases take from SFT: heads, token normalisers, scalers
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,9 @@ def _draw_curve(path: Path, points: list[Json]) -> None:
     figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
     for name, colour in (("train", "#0072B2"), ("dev", "#D55E00")):
         axes.plot([p["step"] for p in points], [p[name] for p in points], label=name, color=colour)
+    for point in points:
+        if point["verdict"] == "fallen":
+            axes.axvline(point["step"], color="0.6", linestyle=":")
     axes.set(xlabel="optimiser step", ylabel="loss (nats per weighted token)")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=110, metadata={"Software": None})
@@ -83,13 +87,14 @@ def _draw_curve(path: Path, points: list[Json]) -> None:
 @whole(
     "sft_policy",
     inputs=("base_policy", "training_splits"),
-    settings=("sft",),
+    settings=("sft", "curation.simple", "curation.medium", "curation.hard"),
     stable=False,
 )
 def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     """Masked imitation of the train split: tool names and arguments weigh more, observations nothing, a
-    flawed step nothing. Killed, it goes on from its last checkpoint."""
-    from training.sft.train import train
+    flawed step nothing; auxiliary heads learn what decisive calls return. After a warm-up harder traces are
+    drawn; where the dev loss falls back, so do the weights. Killed, it goes on from its last checkpoint."""
+    from training.sft.train import exported, train
 
     base = next(iter(work.read("base_policy", Checkpoint)))
     traces = [t for t in work.read("training_splits", Trajectory) if t.question.media[0].kind == "image"]
@@ -103,14 +108,18 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
             work.folders("base_policy")[0] / FOLDER,
             out,
             work.settings.sft,
+            work.settings.curation,
             work.project.media.view,
             lambda done, all_: advance(1),
         )
     out.rename(work.folder / FOLDER)
+    exported(out).rename(work.folder / EXPORTS)
     points = [asdict(point) for point in curve.points]
     _draw_curve(work.folder / "curve.png", points)
-    work.digests["weights"] = curve.weights
+    work.digests |= {"weights": curve.weights, "exports": curve.exports}
     work.about |= {
+        "epochs": len(points),
+        "fallen back": sum(point["verdict"] == "fallen" for point in points),
         "train traces": len(train_split),
         "nothing to learn": curve.unlearned,
         "dev traces": len(dev_split),

@@ -32,7 +32,7 @@ def base(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def quick() -> SftSettings:
-    return SftSettings(epochs=3, batch=4, learning_rate=3e-3, threads=1)
+    return SftSettings(epochs=3, batch=4, learning_rate=3e-3, threads=1, warm_up=1)
 
 
 def pixels(media: Media) -> np.ndarray:
@@ -40,8 +40,8 @@ def pixels(media: Media) -> np.ndarray:
 
 
 def trace(index: int, **changes) -> Trajectory:
-    """A question about a box, PROP called on it, its colour answered. What the teacher claimed differs from
-    what replay got."""
+    """A question about a box, PROP called on it, its colour answered; of medium difficulty. What the teacher
+    claimed differs from what replay got."""
     media = Media(f"{index:064x}", "image", f"{index}.png", 32, 32)
     colour = COLOURS[index % 4]
     box = [10 + index, 20 + index, 300 + index, 400 + index]
@@ -58,6 +58,8 @@ def trace(index: int, **changes) -> Trajectory:
         "Measure its colour.",
         Action("PROP", {"box": box}),
         {"colour": "claimed"},
+        decisive=True,
         replayed={"colour": colour, "shape": "star", "size": "small", "count": 1},
     )
-    return Trajectory(f"t{index}", (), question, (step,), colour, changes.pop("kind", "positive"), **changes)
+    said = {"kind": "positive", "difficulty": "medium", "scores": {"weight": 1.0}, **changes}
+    return Trajectory(f"t{index}", (), question, (step,), colour, **said)

@@ -16,8 +16,21 @@ from pixelis_pipeline.agent.grammar import write_answer, write_call
 from pixelis_pipeline.records import Trajectory
 from pixelis_pipeline.tools.contract import spoken
 from pixelis_pipeline.verify.answers import right
+from training.sft.aims import Aims, aims
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One step within an example: its action and where its tokens stand, `call` between <call> and </call>
+    and `heard` between <obs> and </obs>, ends exclusive. `aims` is empty unless the step is decisive and
+    learned."""
+
+    action: str
+    call: slice
+    heard: slice
+    aims: Aims
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +39,7 @@ class Example:
 
     ids: tuple[int, ...]
     weights: Array
+    turns: tuple[Turn, ...] = ()
 
 
 def text_of(trajectory: Trajectory) -> str:
@@ -71,5 +85,28 @@ def example(trajectory: Trajectory, action_weight: float) -> Example | None:
     ValueError where a step has not been replayed.
     """
     ids = words.shared().encode(text_of(trajectory)).ids
-    weights = weigh(np.asarray(ids), action_weight, *learned(trajectory))
-    return Example(tuple(ids), weights) if weights.any() else None
+    steps, answer = learned(trajectory)
+    weights = weigh(np.asarray(ids), action_weight, steps, answer)
+    return Example(tuple(ids), weights, _turns(trajectory, ids, steps)) if weights.any() else None
+
+
+def _turns(trajectory: Trajectory, ids: list[int], steps: Array) -> tuple[Turn, ...]:
+    def between(name: str) -> list[slice]:
+        opens, closes = (
+            [k for k, each in enumerate(ids) if each == words.token(mark)]
+            for mark in (f"<{name}>", f"</{name}>")
+        )
+        return [slice(start + 1, stop) for start, stop in zip(opens, closes, strict=True)]
+
+    medium = trajectory.question.media[0]
+    return tuple(
+        Turn(
+            step.action.name,
+            call,
+            heard,
+            aims(step, medium) if step.decisive and step.valid and known else {},
+        )
+        for step, call, heard, known in zip(
+            trajectory.steps, between("call"), between("obs"), steps, strict=True
+        )
+    )

@@ -1,107 +1,88 @@
-"""Masked imitation (specification section 3): L = -sum w_t log p_t / sum w_t, with label smoothing.
+"""Supervised fine-tuning: `objective` over what `curriculum` and the sampler draw, with `hiding`.
 
 Killed at any moment, a second call goes on from the last checkpoint and ends with the weights of an
-undisturbed run, on the same machine with the same number of threads.
+undisturbed run, on the same machine with the same number of threads. What a step draws and hides follows
+from the seed and the step alone.
 """
 
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch  # noqa: TID253
 
 from pixelis_pipeline.agent import policy
+from pixelis_pipeline.agent.pixels import Image
+from pixelis_pipeline.curation import sampling
 from pixelis_pipeline.records import Json, Media, Trajectory, canonical
-from pixelis_pipeline.settings import SftSettings
+from pixelis_pipeline.settings import CurationSettings, SftSettings
 from training import checkpoint
 from training.schedule import rate
+from training.sft import curriculum, exports
 from training.sft.examples import Example, example
-
-if TYPE_CHECKING:
-    import torch
+from training.sft.heads import Heads
+from training.sft.hiding import hidden
+from training.sft.objective import dev_loss, inputs, objective
 
 WEIGHT_DECAY = 0.01
 SAVE = 60  # steps between checkpoints
 WARM = 20  # steps
 
-Array = np.ndarray[Any, Any]
-Pixels = Callable[[Media], Array]
+Pixels = Callable[[Media], Image]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Losses after an epoch, a token: `train` is the epoch's mean of the smoothed objective, `dev` the
-    plain one (0 without dev trajectories)."""
+    """Losses after an epoch in `phase`, in nats a token: `train` is the epoch's mean of the smoothed
+    imitation, `auxiliary` that of the weighted heads, `dev` the plain imitation (0 without dev
+    trajectories). `verdict`: best so far, fine, or fallen and given up for the best."""
 
     epoch: int
     step: int
     train: float
+    auxiliary: float
     dev: float
+    phase: curriculum.Phase
+    verdict: curriculum.Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """How a training went, and the sha256 of the weights it ended with. `unlearned` training trajectories
-    held nothing to imitate (a trap whose first step is the flaw, say) and were left out."""
+    """How a training went, and the sha256 of the weights it ended with and of each exported file.
+    `unlearned` training trajectories held nothing to imitate (a trap whose first step is the flaw, say) and
+    were left out."""
 
     points: tuple[Point, ...]
     weights: str
     unlearned: int = 0
+    exports: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class _Pool:
-    """Examples with their pictures, in a fixed order."""
+class Pool:
+    """Trajectories that hold something to learn, in a fixed order, with their pictures."""
 
+    trajectories: Sequence[Trajectory]
     examples: Sequence[Example]
-    images: Sequence[Array]
+    images: Sequence[Image]
 
 
-def _pool(trajectories: Sequence[Trajectory], pixels: Pixels, weight: float) -> _Pool:
-    """The trajectories that hold something to learn."""
-    examples = [(example(each, weight), each.question.media[0]) for each in trajectories]
-    kept = [(made, media) for made, media in examples if made is not None]
-    return _Pool([made for made, _ in kept], [pixels(media) for _, media in kept])
+def pool(trajectories: Sequence[Trajectory], pixels: Pixels, action_weight: float) -> Pool:
+    """The trajectories that hold something to learn. ValueError where one was not replayed."""
+    made = [(each, example(each, action_weight)) for each in trajectories]
+    kept = [(each, ready) for each, ready in made if ready is not None]
+    images = [pixels(each.question.media[0]) for each, _ in kept]
+    return Pool([each for each, _ in kept], [ready for _, ready in kept], images)
 
 
-def _loss(model: Any, pool: _Pool, chosen: Sequence[int], smoothing: float) -> "torch.Tensor":
-    """The weighted mean loss of the chosen examples."""
-    import torch
-
-    from pixelis_pipeline.agent import nano
-    from pixelis_pipeline.agent.batch import collate
-
-    batch = collate([pool.examples[k].ids for k in chosen], [pool.images[k] for k in chosen], "right")
-    weights = torch.zeros(batch.ids.shape)
-    for row, k in enumerate(chosen):
-        weights[row, : len(pool.examples[k].weights)] = torch.from_numpy(pool.examples[k].weights)
-    weights = weights[:, 1:]
-    learned = weights > 0
-    hidden = nano.hidden_states(model, batch)[:, :-1][learned]
-    scores = model.lm_head(hidden).log_softmax(-1)
-    told = -scores.gather(1, batch.ids[:, 1:][learned][:, None])[:, 0]
-    smooth = (1 - smoothing) * told - smoothing * scores.mean(-1)
-    return (smooth * weights[learned]).sum() / weights.sum()
-
-
-def _dev_loss(model: Any, pool: _Pool, batch: int) -> float:
-    """Mean loss over the dev examples, without smoothing."""
-    import torch
-
-    count = len(pool.examples)
-    with torch.inference_mode():
-        parts = [range(start, min(start + batch, count)) for start in range(0, count, batch)]
-        total = sum(len(part) * _loss(model, pool, part, 0.0).item() for part in parts)
-    return total / count if count else 0.0
-
-
-def _key(trajectories: Sequence[Trajectory], base: str, settings: SftSettings) -> str:
-    """What a checkpoint must agree on to be continued."""
-    ids = [trajectory.id for trajectory in trajectories]
-    return hashlib.sha256(canonical([ids, base, settings.model_dump()])).hexdigest()
+def exported(out: Path) -> Path:
+    """The folder of what is exported beside the policy folder `out`."""
+    return out.with_name(out.name + ".exports")
 
 
 def train(
@@ -110,81 +91,164 @@ def train(
     base: Path,
     out: Path,
     settings: SftSettings,
+    curation: CurationSettings,
     pixels: Pixels,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Curve:
-    """Fine-tune the policy in `base` on replayed trajectories and write the new one to `out`.
+    """Fine-tune the policy in `base` on replayed trajectories that have been through the curriculum; write
+    the new one to `out` and heads, normalisers and scalers to `exported(out)`.
 
-    `pixels` gives an image's uint8 RGB array; `progress` is told (steps done, steps in all). Working
-    state lies beside `out`, in `out`.work, until the end. Raises ValueError for a training set without
-    anything to learn or a trajectory that was not replayed, RenderMismatch where `base` was made under
-    another contract.
+    `pixels` gives an image's uint8 RGB array; `progress` is told (steps done, steps in all). Working state
+    lies in `out`.work until the end. Raises ValueError for a training set without anything to learn, a
+    trajectory that was not replayed or has no difficulty, or a loss that is no number; RenderMismatch where
+    `base` was made under another contract.
     """
-    import torch
-
     if not trajectories:
         raise ValueError("there is no trajectory to learn from")
     start = policy.load(base)
-    pool = _pool(trajectories, pixels, settings.action_weight)
-    held = _pool(dev, pixels, settings.action_weight)
-    if not pool.examples:
+    drawn = pool(trajectories, pixels, settings.action_weight)
+    held = pool(dev, pixels, settings.action_weight)
+    if not drawn.examples:
         raise ValueError(f"none of {len(trajectories)} trajectories holds anything to learn")
-    model = start.model.train()
-    weights = list(model.parameters())
-    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=WEIGHT_DECAY)
-    state = out.with_name(out.name + ".work") / "state.safetensors"
-    key = _key(trajectories, start.digest, settings)
-    done: Json = {"key": key, "step": 0, "sum": 0.0, "points": []}
-    if state.is_file() and checkpoint.progress(state).get("key") == key:
-        done = checkpoint.read(state, {"model": model}, optimizer)
+    key = _key(trajectories, dev, start.digest, settings, curation)
+    work = out.with_name(out.name + ".work")
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
-        _epochs(model, weights, optimizer, pool, held, settings, state, done, progress)
+        training = _Training(start.model, drawn, held, settings, curation, work, key)
+        training.run(progress)
+        measured = held if held.examples else drawn
+        found = exports.statistics(training.model.eval(), measured.examples, measured.images, settings.batch)
     finally:
         torch.set_num_threads(threads)
-    digest = policy.save(model.eval(), out)
-    shutil.rmtree(state.parent, ignore_errors=True)
-    points = tuple(Point(**point) for point in done["points"])
-    return Curve(points, digest, len(trajectories) - len(pool.examples))
+    digest = policy.save(training.model, out)
+    files = exports.write(exported(out), training.heads, *found)
+    shutil.rmtree(work, ignore_errors=True)
+    points = tuple(Point(**point) for point in training.done["points"])
+    return Curve(points, digest, len(trajectories) - len(drawn.examples), files)
 
 
-def _epochs(
-    model: Any,
-    weights: list["torch.Tensor"],
-    optimizer: "torch.optim.Optimizer",
-    pool: _Pool,
-    held: _Pool,
+def _key(
+    trajectories: Sequence[Trajectory],
+    dev: Sequence[Trajectory],
+    base: str,
     settings: SftSettings,
-    state: Path,
-    done: Json,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    """Steps `done["step"]` and on; `done` is brought up to date in place."""
-    import torch
+    curation: CurationSettings,
+) -> str:
+    """What a checkpoint must agree on to be continued."""
+    ids = [[trajectory.id for trajectory in part] for part in (trajectories, dev)]
+    return hashlib.sha256(canonical([ids, base, settings.model_dump(), curation.model_dump()])).hexdigest()
 
-    a_pass = -(-len(pool.examples) // settings.batch)
-    steps = settings.epochs * a_pass
-    for step in range(done["step"], steps):
-        epoch, place = divmod(step, a_pass)
-        order = np.random.default_rng([settings.seed, epoch]).permutation(len(pool.examples))
-        chosen = order[place * settings.batch : (place + 1) * settings.batch].tolist()
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps, settings.learning_rate, WARM)
-        loss = _loss(model, pool, chosen, settings.label_smoothing)
+
+class _Training:
+    """Policy, heads, optimizer and how far they are (`done`)."""
+
+    def __init__(
+        self,
+        model: Any,
+        drawn: Pool,
+        held: Pool,
+        settings: SftSettings,
+        curation: CurationSettings,
+        work: Path,
+        key: str,
+    ) -> None:
+        self.model, self.drawn, self.held = model.train(), drawn, held
+        self.settings, self.curation, self.work = settings, curation, work
+        self.heads = Heads(model.lm_head.in_features, settings.seed)
+        if settings.gradient_checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        self.weights = [*model.parameters(), *self.heads.parameters()]
+        self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate, weight_decay=WEIGHT_DECAY)
+        self.an_epoch = -(-len(drawn.examples) // settings.batch)
+        self.steps = settings.epochs * self.an_epoch
+        self.done: Json = {
+            "key": key,
+            "step": 0,
+            "sums": [0.0, 0.0],
+            "points": [],
+            "curriculum": asdict(curriculum.State()),
+            "best": 0,
+        }
+        if self._state.is_file() and checkpoint.progress(self._state).get("key") == key:
+            self.done = checkpoint.read(self._state, self._modules, self.optimizer)
+
+    @property
+    def _modules(self) -> dict[str, Any]:
+        return {"model": self.model, "heads": self.heads}
+
+    @property
+    def _state(self) -> Path:
+        return self.work / "state.safetensors"
+
+    def _best(self) -> Path:
+        """The state at the best look. Its name holds its step: a state that was saved before it still finds
+        the one that it means."""
+        return self.work / f"best-{self.done['best']}.safetensors"
+
+    def run(self, progress: Progress | None) -> None:
+        """To the end of the schedule or of the curriculum."""
+        order, epoch = np.empty(0, np.int64), -1
+        while self.done["step"] < self.steps and self.done["curriculum"]["phase"] != "over":
+            at, place = divmod(self.done["step"], self.an_epoch)
+            if at != epoch:
+                order, epoch = self._order(at), at
+            size = self.settings.batch
+            self._step(order[place * size : (place + 1) * size].tolist())
+            if place + 1 == self.an_epoch:
+                self._look()
+            if self.done["step"] % SAVE == 0:
+                self._save()
+            if progress is not None:
+                progress(self.done["step"], self.steps)
+        if self.settings.gradient_checkpointing:
+            self.model.activation_checkpointing_disable()
+
+    def _order(self, epoch: int) -> np.ndarray[Any, Any]:
+        """The epoch's draws, as many as there are examples."""
+        phase = self.done["curriculum"]["phase"]
+        weights = sampling.weights(self.drawn.trajectories, phase, self.curation)
+        return sampling.Sampler(weights, self.settings.seed).draws(len(weights), epoch)
+
+    def _step(self, chosen: list[int]) -> None:
+        step, settings = self.done["step"], self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(step, self.steps, settings.learning_rate, WARM)
+        random = np.random.default_rng([settings.seed, step])
+        shown = [hidden(self.drawn.examples[k], settings, random) for k in chosen]
+        given = inputs(shown, [self.drawn.images[k] for k in chosen])
+        loss, imitated = objective(
+            self.model, self.heads, given, settings.label_smoothing, settings.auxiliary
+        )
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, settings.gradient_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        done["sum"] += loss.item()
-        done["step"] = step + 1
-        if place + 1 == a_pass:
-            dev = _dev_loss(model, held, settings.batch)
-            done["points"].append(
-                {"epoch": epoch + 1, "step": step + 1, "train": done["sum"] / a_pass, "dev": dev}
-            )
-            done["sum"] = 0.0
-        if (step + 1) % SAVE == 0 and step + 1 < steps:
-            checkpoint.write(state, {"model": model}, optimizer, done)
-        if progress is not None:
-            progress(step + 1, steps)
+        torch.nn.utils.clip_grad_norm_(self.weights, settings.gradient_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.done["sums"][0] += imitated.item()
+        self.done["sums"][1] += loss.item() - imitated.item()
+        self.done["step"] = step + 1
+
+    def _look(self) -> None:
+        """Close an epoch: measure, judge, keep the best, go back to it where the curriculum says so."""
+        held, dev = self.held, None
+        if held.examples:
+            dev = dev_loss(self.model, held.examples, held.images, self.settings.batch)
+        before = curriculum.State(**self.done["curriculum"])
+        after, verdict = curriculum.look(before, dev, self.settings)
+        train, auxiliary = (total / self.an_epoch for total in self.done["sums"])
+        step = self.done["step"]
+        self.done["points"].append(
+            asdict(Point(step // self.an_epoch, step, train, auxiliary, dev or 0.0, before.phase, verdict))
+        )
+        self.done["sums"], self.done["curriculum"] = [0.0, 0.0], asdict(after)
+        if verdict == "best":
+            self.done["best"] = step
+            checkpoint.write(self._best(), self._modules, self.optimizer, {"step": step})
+        elif verdict == "fallen":
+            checkpoint.read(self._best(), self._modules, self.optimizer)
+
+    def _save(self) -> None:
+        checkpoint.write(self._state, self._modules, self.optimizer, self.done)
+        for path in self.work.glob("best-*.safetensors"):
+            if path != self._best():
+                path.unlink()

@@ -1,0 +1,107 @@
+"""What later phases take from SFT beside the weights: token normalisers and a scaler for each tool.
+
+The normalisers are the running mean and variance of the log-probability and of the entropy of the policy's
+own tokens, in nats. A tool's scaler is the mean surprise of all call tokens over that of its own calls,
+within bounds: a call that is hard to write is more often a surprise and more often invalid by itself, and
+curiosity and penalties are not to count that. The paper names the scalers and gives no formula.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch  # noqa: TID253
+from safetensors.torch import save_file
+
+from pixelis_pipeline.agent import nano
+from pixelis_pipeline.agent.pixels import Image
+from pixelis_pipeline.ledger.files import replace, sha256
+from pixelis_pipeline.records import Json, canonical
+from pixelis_pipeline.tools.contract import ARGUMENTS
+from training.sft.examples import Example
+from training.sft.heads import Heads
+from training.sft.objective import inputs, told
+
+Array = np.ndarray[Any, Any]
+
+HEADS, NORMALISERS, SCALERS = "heads.safetensors", "normalisers.json", "scalers.json"
+LEAST, MOST = 0.5, 2.0  # bounds of a scaler
+
+
+@dataclass(slots=True)
+class Moments:
+    """Count, mean and sum of squared deviations of what was added so far."""
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def add(self, values: Array) -> None:
+        """Take in more values [n] (Chan, Golub and LeVeque 1979, pairwise update)."""
+        if not len(values):
+            return
+        mean, count = float(values.mean(dtype=np.float64)), self.count + len(values)
+        apart = mean - self.mean
+        self.squares += float(np.square(values - mean, dtype=np.float64).sum())
+        self.squares += apart * apart * self.count * len(values) / count
+        self.mean += apart * len(values) / count
+        self.count = count
+
+    def told(self) -> Json:
+        """As JSON; the variance is the population's, 0 for nothing."""
+        return {
+            "count": self.count,
+            "mean": self.mean,
+            "variance": self.squares / self.count if self.count else 0.0,
+        }
+
+
+def statistics(
+    model: nano.Model, examples: Sequence[Example], images: Sequence[Image], size: int
+) -> tuple[Json, Json]:
+    """(token normalisers, scalers by action) of a policy on examples, `size` at a time."""
+    chance, entropy = Moments(), Moments()
+    calls: dict[str, Moments] = defaultdict(Moments)
+    for start in range(0, len(examples), size):
+        part = examples[start : start + size]
+        with torch.inference_mode():
+            said, _ = told(model, inputs(part, images[start : start + size]))
+            given = said.scores.gather(1, said.ids[:, None])[:, 0].double().numpy()
+            entropy.add(-(said.scores.exp() * said.scores).sum(-1).double().numpy())
+        chance.add(given)
+        ends = np.cumsum([np.count_nonzero(each.weights[1:]) for each in part])
+        for each, row in zip(part, np.split(given, ends[:-1]), strict=True):
+            whole = np.zeros(len(each.ids))
+            whole[1:][each.weights[1:] > 0] = row
+            for turn in each.turns:
+                if each.weights[turn.call].any():
+                    calls[turn.action].add(-whole[turn.call])
+    return {"log_probability": chance.told(), "entropy": entropy.told()}, _scalers(calls)
+
+
+def _scalers(calls: dict[str, Moments]) -> Json:
+    count = sum(each.count for each in calls.values())
+    overall = sum(each.count * each.mean for each in calls.values()) / max(count, 1)
+    made: Json = {}
+    for action in ARGUMENTS:
+        seen = calls.get(action, Moments())
+        scale = float(np.clip(overall / seen.mean, LEAST, MOST)) if seen.mean > 0 else 1.0
+        made[action] = {"scale": scale, "surprise": seen.mean, "tokens": seen.count}
+    return made
+
+
+def write(folder: Path, heads: Heads, normalisers: Json, scalers: Json) -> Json:
+    """Write the three files to `folder`; gives the sha256 of each by name. Each JSON names its own content's
+    sha256 as `digest`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: weight.detach().contiguous() for name, weight in heads.named_parameters()}, folder / HEADS
+    )
+    for name, content in ((NORMALISERS, normalisers), (SCALERS, scalers)):
+        digest = hashlib.sha256(canonical(content)).hexdigest()
+        replace(folder / name, canonical({"digest": digest, **content}) + b"\n")
+    return {name: sha256(folder / name) for name in (HEADS, NORMALISERS, SCALERS)}
