@@ -42,9 +42,10 @@ Run = tuple[str, str, list[Stage]]  # job, ledger partition, its stages in order
 
 
 def plan(project: Project, to: Sequence[str] = ()) -> Iterator[Run]:
-    """The runs that make everything, or only `to` and what they need, in an order that has each stage's
-    upstreams made before it."""
-    needed = set[str]().union(*(_closure(key) for key in to)) if to else set(STAGES)
+    """The runs that make everything but what stands aside, or only `to` and what they need, in an order that
+    has each stage's upstreams made before it."""
+    every = (stage.key for stage in STAGES.values() if not stage.aside)
+    needed = set[str]().union(*(_closure(key) for key in to or every))
     jobs: dict[str, list[Stage]] = {}
     for stage in STAGES.values():
         if stage.key in needed:

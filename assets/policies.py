@@ -9,9 +9,10 @@ from pathlib import Path
 
 from assets import curation  # noqa: F401  (its stages are declared before those that read them)
 from assets.stage import Project, StageError, Work, stage
+from pixelis_pipeline.ledger.chain import Input
 from pixelis_pipeline.ledger.code import ROOT as CHECKOUT
 from pixelis_pipeline.ledger.files import sha256
-from pixelis_pipeline.records import Accepted, Json, Outcome, Trajectory, record_id
+from pixelis_pipeline.records import Accepted, Hardness, Json, Outcome, Trajectory, record_id
 
 FOLDER = "policy"  # within the artifact of a policy stage
 EXPORTS = "exports"  # beside it, what later phases take from SFT: heads, token normalisers, scalers
@@ -65,6 +66,84 @@ def base_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class LayerRank:
+    """The LoRA rank of one module: `measured` at the energy asked for (None: more than was looked at), `rank`
+    the one chosen, `kept` the share of the energy that this keeps, at least."""
+
+    id: str
+    parents: tuple[str, ...]
+    module: str
+    measured: int | None
+    rank: int
+    kept: float
+
+
+def _traces(work: Work, split: str) -> list[Trajectory]:
+    """The traces of a split about images: no policy of ours sees a video."""
+    traces = work.read("training_splits", Trajectory)
+    return [t for t in traces if t.split == split and t.question.media[0].kind == "image"]
+
+
+@stage(
+    "lora_ranks",
+    record=LayerRank,
+    group="policies",
+    kinds=("pytorch", "json"),
+    inputs=("base_policy", "training_splits"),
+    settings=("ranks", "sft", "curation.simple", "curation.medium", "curation.hard"),
+    stable=False,
+    aside=True,
+)
+def lora_ranks(work: Work) -> Iterator[Outcome[LayerRank]]:
+    """LoRA ranks from data: all weights are fine-tuned for one short epoch, and the spectrum of what that
+    changed in each matrix says which rank holds 90 % of it. `sft.lora` may name a version."""
+    from training.sft.ranks import study
+    from training.sft.train import exported, train
+
+    base = next(iter(work.read("base_policy", Checkpoint)))
+    before, after = work.folders("base_policy")[0] / FOLDER, work.scratch / FOLDER
+    traces = _traces(work, "train")
+    evenly = traces[:: -(-len(traces) // work.settings.ranks.traces)]
+    short = work.settings.sft.model_copy(update={"epochs": 1, "lora": "none"})
+    with work.progress(0) as advance:
+        curve = train(
+            evenly,
+            [],
+            before,
+            after,
+            short,
+            work.settings.curation,
+            work.project.media.view,
+            lambda *_: advance(1),
+        )
+        found = study(before, after, work.folder, work.settings.ranks, lambda *_: advance(1))
+    for folder in (after, exported(after)):
+        shutil.rmtree(folder)
+    work.digests["weights"] = curve.weights
+    work.about |= {"traces": len(evenly), "ranks": [layer.rank for layer in found.layers.values()]}
+    made = []
+    for module, layer in found.layers.items():
+        told = (module, layer.measured, layer.rank, layer.kept)
+        identity = record_id("lora_ranks", 1, {}, [base.id], [*told, curve.weights])
+        made.append(LayerRank(identity, (base.id,), *told))
+    yield Accepted(base.id, tuple(made))
+
+
+def _ranks(project: Project) -> tuple[Input, ...]:
+    """The ranks that `sft.lora` names. StageError where there are none."""
+    version = project.settings.sft.lora
+    if version == "none":
+        return ()
+    for record in project.ledger.chain("lora_ranks"):
+        if record.version == version:
+            return (Input("lora_ranks", record.partition, version),)
+    raise StageError(
+        f"sft.lora names {version}, which is no version of `lora_ranks` here: make one with "
+        '`pixelis run --to lora_ranks`, or set it to "none" to train all weights'
+    )
+
+
 def _draw_curve(path: Path, points: list[Json]) -> None:
     """The loss curve as a picture for the asset's page."""
     import matplotlib
@@ -89,17 +168,18 @@ def _draw_curve(path: Path, points: list[Json]) -> None:
     inputs=("base_policy", "training_splits"),
     settings=("sft", "curation.simple", "curation.medium", "curation.hard"),
     stable=False,
+    pinned=_ranks,
 )
 def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     """Masked imitation of the train split: tool names and arguments weigh more, observations nothing, a
     flawed step nothing; auxiliary heads learn what decisive calls return. After a warm-up harder traces are
-    drawn; where the dev loss falls back, so do the weights. Killed, it goes on from its last checkpoint."""
+    drawn; where the dev loss falls back, so do the weights. Adapters where `sft.lora` names their ranks, else
+    all weights. Killed, it goes on from its last checkpoint."""
     from training.sft.train import exported, train
 
     base = next(iter(work.read("base_policy", Checkpoint)))
-    traces = [t for t in work.read("training_splits", Trajectory) if t.question.media[0].kind == "image"]
-    train_split = [t for t in traces if t.split == "train"]
-    dev_split = [t for t in traces if t.split == "dev"]
+    train_split, dev_split = _traces(work, "train"), _traces(work, "dev")
+    ranks = work.folders("lora_ranks")[0] if work.settings.sft.lora != "none" else None
     out = work.scratch / FOLDER
     with work.progress(0) as advance:
         curve = train(
@@ -110,7 +190,8 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
             work.settings.sft,
             work.settings.curation,
             work.project.media.view,
-            lambda done, all_: advance(1),
+            lambda *_: advance(1),
+            ranks,
         )
     out.rename(work.folder / FOLDER)
     exported(out).rename(work.folder / EXPORTS)
@@ -127,3 +208,30 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     parents = (base.id, *(t.id for t in train_split))
     identity = record_id("sft_policy", 1, {}, parents, curve.weights)
     yield Accepted(base.id, (Checkpoint(identity, parents, "sft", curve.weights, {"curve": points}),))
+
+
+@stage(
+    "trace_hardness",
+    record=Hardness,
+    group="policies",
+    kinds=("pytorch", "parquet"),
+    inputs=("sft_policy", "training_splits"),
+    settings=("sft.action_weight", "sft.batch", "sft.threads"),
+    stable=False,
+)
+def trace_hardness(work: Work) -> Iterator[Outcome[Hardness]]:
+    """How hard each training trace is for the policy that was taught it. `curation.predictor` may name a
+    version, and the next curriculum then follows it; nothing in the graph reads the newest."""
+    from training.sft.hardness import errors
+
+    taught = next(iter(work.read("sft_policy", Checkpoint)))
+    traces = _traces(work, "train")
+    made = []
+    with work.progress(len(traces)) as advance:
+        folder = work.folders("sft_policy")[0] / FOLDER
+        for trace, error in errors(folder, traces, work.settings.sft, work.project.media.view, advance):
+            parents = (trace.id, taught.id)
+            identity = record_id("trace_hardness", 1, {}, parents, error)
+            made.append(Hardness(identity, parents, trace.question, error))
+    work.about |= {"traces": len(traces), "mean error": sum(each.error for each in made) / max(len(made), 1)}
+    yield Accepted(taught.id, tuple(made))

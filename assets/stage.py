@@ -127,6 +127,7 @@ class Stage:
     retries     may fail on single inputs of its first upstream: the next run repeats just those
     attested    holds a model's words, which can be kept but never derived again
     stable      is the same bytes on every run
+    aside       is made only where it is asked for by name: nothing reads its newest version
     gate        names a blocking check: `Work.block` fails it, and nothing after it runs
     """
 
@@ -145,6 +146,7 @@ class Stage:
     retries: bool = False
     attested: bool = False
     stable: bool = True
+    aside: bool = False
     gate: str = ""
 
     @property

@@ -304,7 +304,9 @@ class SftSettings(Section):
     gradient_norm: Annotated[float, From("S", "§3.2.1"), Field(gt=0)] = 1.0
     epochs: Annotated[int, From("P", "nano; the paper's 3 is for an 8B model"), Field(ge=1)] = 6
     batch: Annotated[int, From("P"), Field(ge=1)] = 16
+    micro_batch: Annotated[int, Field(ge=0, description="rows in memory at a time; 0: the batch")] = 0
     learning_rate: Annotated[float, From("P"), Field(gt=0)] = 1e-3
+    lora: Annotated[str, Field(description="a version of `lora_ranks`; none: all weights")] = "none"
     auxiliary: Annotated[float, From("P", "§3.2.1, weight of the auxiliary heads"), Field(ge=0)] = 0.2
     hide_outputs: Annotated[float, From("P", "§3.2.1, feedback dropout"), Field(ge=0, le=1)] = 0.1
     hide_actions: Annotated[float, From("S", "§3.2.1, early actions"), Field(ge=0, le=1)] = 0.02
@@ -323,11 +325,18 @@ class SftSettings(Section):
     threads: Annotated[int, Field(ge=1)] = 1
     seed: int = 7
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.micro_batch and self.batch % self.micro_batch:
+            raise ValueError(f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch})")
+        return self
+
 
 class RankSettings(Section):
     """LoRA ranks from the spectra of a short full fine-tuning. `targets` are the last names of the modules
     that get an adapter: the projections of attention and MLP, in the language model and in the tower."""
 
+    traces: Annotated[int, From("P", "of the full fine-tuning, one epoch"), Field(ge=1)] = 640
     energy: Annotated[float, From("P", "§3.2.1, of the squares kept"), Field(gt=0, lt=1)] = 0.9
     least: Annotated[int, From("P"), Field(ge=1)] = 4
     most: Annotated[int, From("P"), Field(ge=1)] = 64

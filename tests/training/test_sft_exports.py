@@ -11,9 +11,9 @@ from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import canonical
 from tests.training.conftest import pixels, trace
 from training.sft import exports
+from training.sft.drawing import pool
 from training.sft.exports import Moments
 from training.sft.heads import Heads
-from training.sft.train import pool
 
 numbers = st.lists(st.lists(st.floats(-50, 50), max_size=20), max_size=8).filter(lambda parts: any(parts))
 

@@ -3,10 +3,14 @@
 What a policy reads between its turns is what replay got back, in the tools' own words, because that is
 what it will read at test time; what a teacher claimed is not shown. So what a flawed trace says in the
 belief of its own flaw is not learned either: it does not follow from what the policy reads.
+
+Where a part stands is marked in the text and not looked for among the tokens, so the same code serves the
+nano vocabulary, in which every mark of the grammar is one token, and one that spells them in letters.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,17 +22,24 @@ from pixelis_pipeline.tools.contract import spoken
 from pixelis_pipeline.verify.answers import right
 from training.sft.aims import Aims, aims
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 Array = np.ndarray[Any, Any]
+
+EDGE = "\ufdd0"  # at both ends of a part; Unicode keeps it for uses like this one and never for text
+CALL, ENDS = "<call>", "</call>"
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One step within an example: its action and where its tokens stand, `call` between <call> and </call>
-    and `heard` between <obs> and </obs>, ends exclusive. `aims` is empty unless the step is decisive and
-    learned."""
+    """One step within an example: its action and where its tokens stand, `call` between the marks of the
+    call, `heard` between those of the observation, ends exclusive; `last` is the token that closes the call.
+    `aims` is empty unless the step is decisive and learned."""
 
     action: str
     call: slice
+    last: int
     heard: slice
     aims: Aims
 
@@ -42,31 +53,38 @@ class Example:
     turns: tuple[Turn, ...] = ()
 
 
-def text_of(trajectory: Trajectory) -> str:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A trajectory as text. `said` and `heard` are [start, stop) of what the policy says and hears in it, in
+    letters; what is said last is the answer."""
+
+    text: str
+    said: tuple[tuple[int, int], ...]
+    heard: tuple[tuple[int, int], ...]
+
+
+def written(trajectory: Trajectory, contract: render.Contract) -> Written:
     """The trajectory as the policy sees and says it. ValueError where a step has not been replayed."""
     turns = []
     for index, step in enumerate(trajectory.steps):
         if not step.replayed:
             raise ValueError(f"step {index} of trajectory {trajectory.id} has not been replayed")
         heard = spoken(step.action.name, step.replayed)
-        turns.append(render.Turn(write_call(step.thought, step.action), heard))
-    question = render.asked(trajectory.question)
-    return render.render(render.nano(), question, turns, write_answer(trajectory.answer))
+        turns.append(render.Turn(_edged(write_call(step.thought, step.action)), _edged(heard)))
+    question = render.asked(trajectory.question).replace(EDGE, "")
+    pieces = render.render(contract, question, turns, _edged(write_answer(trajectory.answer))).split(EDGE)
+    ends = np.cumsum([len(piece) for piece in pieces]).tolist()
+    parts = list(pairwise(ends))[::2]  # every other piece is a part
+    return Written("".join(pieces), tuple(parts[::2]), tuple(parts[1::2]))
 
 
-def weigh(ids: Array, action_weight: float, learned: Array, answer: bool = True) -> Array:
-    """Loss weights [n] of token ids [n]: `action_weight` inside a call, 1 on thoughts and the answer, 0 on
-    all that the policy does not say itself, on steps that are not `learned` (bool [steps]), and on the
-    answer where that is not either."""
+def _edged(part: str) -> str:
+    return EDGE + part.replace(EDGE, "") + EDGE
 
-    def within(name: str) -> Array:
-        opens, closes = (ids == words.token(mark) for mark in (f"<{name}>", f"</{name}>"))
-        return np.asarray(opens.cumsum() - closes.cumsum() + closes > 0)
 
-    weights = 1.0 * within("think") + action_weight * within("call")
-    step = (ids == words.token("</obs>")).cumsum()
-    weights *= np.append(learned, True)[np.minimum(step, len(learned))]
-    return (weights + answer * within("answer")).astype(np.float32)
+def text_of(trajectory: Trajectory) -> str:
+    """The trajectory in the words of the nano policy."""
+    return written(trajectory, render.nano()).text
 
 
 def learned(trajectory: Trajectory) -> tuple[Array, bool]:
@@ -79,34 +97,40 @@ def learned(trajectory: Trajectory) -> tuple[Array, bool]:
     return ~misled, not ends_wrong and trajectory.kind != "outcome-negative"
 
 
-def example(trajectory: Trajectory, action_weight: float) -> Example | None:
-    """The trajectory, ready to be learned. None where nothing in it is: a batch of such would have no loss.
+def example(
+    trajectory: Trajectory,
+    action_weight: float,
+    contract: render.Contract | None = None,
+    tokenizer: "Tokenizer | None" = None,
+) -> Example | None:
+    """The trajectory, ready to be learned under a render contract and its tokenizer (nano's by default).
 
-    ValueError where a step has not been replayed.
+    A token weighs `action_weight` inside a learned call, 1 in its thought and in a learned answer, else
+    nothing. None where nothing in it is learned: a batch of such would have no loss. ValueError where a step
+    has not been replayed.
     """
-    ids = words.shared().encode(text_of(trajectory)).ids
+    whole = written(trajectory, contract or render.nano())
+    encoded = (tokenizer or words.shared()).encode(whole.text, add_special_tokens=False)
+    starts, stops = np.array(encoded.offsets).reshape(-1, 2).T
+
+    def within(start: int, stop: int) -> slice:
+        """The tokens that lie wholly within these letters."""
+        return slice(int(np.searchsorted(starts, start)), int(np.searchsorted(stops, stop, side="right")))
+
     steps, answer = learned(trajectory)
-    weights = weigh(np.asarray(ids), action_weight, steps, answer)
-    return Example(tuple(ids), weights, _turns(trajectory, ids, steps)) if weights.any() else None
-
-
-def _turns(trajectory: Trajectory, ids: list[int], steps: Array) -> tuple[Turn, ...]:
-    def between(name: str) -> list[slice]:
-        opens, closes = (
-            [k for k, each in enumerate(ids) if each == words.token(mark)]
-            for mark in (f"<{name}>", f"</{name}>")
-        )
-        return [slice(start + 1, stop) for start, stop in zip(opens, closes, strict=True)]
-
+    weights = np.zeros(len(encoded.ids), np.float32)
+    turns = []
     medium = trajectory.question.media[0]
-    return tuple(
-        Turn(
-            step.action.name,
-            call,
-            heard,
-            aims(step, medium) if step.decisive and step.valid and known else {},
-        )
-        for step, call, heard, known in zip(
-            trajectory.steps, between("call"), between("obs"), steps, strict=True
-        )
-    )
+    *calls, last = whole.said
+    for step, (start, stop), heard, known in zip(trajectory.steps, calls, whole.heard, steps, strict=True):
+        opens = whole.text.index(CALL, start)
+        told = within(start, stop)
+        if known:
+            weights[told] = action_weight
+            weights[told.start : int(np.searchsorted(starts, opens))] = 1.0
+        shown = aims(step, medium) if step.decisive and step.valid and known else {}
+        call = within(opens + len(CALL), stop - len(ENDS))
+        turns.append(Turn(step.action.name, call, told.stop - 1, within(*heard), shown))
+    if answer:
+        weights[within(*last)] = 1.0
+    return Example(tuple(encoded.ids), weights, tuple(turns)) if weights.any() else None

@@ -1,4 +1,4 @@
-"""What later phases take from SFT beside the weights: token normalisers and a scaler for each tool.
+"""What later phases take from SFT beside the weights: heads, adapter, token normalisers, a scaler a tool.
 
 The normalisers are the running mean and variance of the log-probability and of the entropy of the policy's
 own tokens, in nats. A tool's scaler is the mean surprise of all call tokens over that of its own calls,
@@ -17,18 +17,18 @@ import numpy as np
 import torch  # noqa: TID253
 from safetensors.torch import save_file
 
-from pixelis_pipeline.agent import nano
 from pixelis_pipeline.agent.pixels import Image
 from pixelis_pipeline.ledger.files import replace, sha256
 from pixelis_pipeline.records import Json, canonical
 from pixelis_pipeline.tools.contract import ARGUMENTS
 from training.sft.examples import Example
 from training.sft.heads import Heads
-from training.sft.objective import inputs, told
+from training.sft.objective import inputs, on, told
 
 Array = np.ndarray[Any, Any]
 
 HEADS, NORMALISERS, SCALERS = "heads.safetensors", "normalisers.json", "scalers.json"
+ADAPTER = "adapter"  # a folder as peft loads it
 LEAST, MOST = 0.5, 2.0  # bounds of a scaler
 
 
@@ -61,7 +61,7 @@ class Moments:
 
 
 def statistics(
-    model: nano.Model, examples: Sequence[Example], images: Sequence[Image], size: int
+    model: Any, examples: Sequence[Example], images: Sequence[Image], size: int
 ) -> tuple[Json, Json]:
     """(token normalisers, scalers by action) of a policy on examples, `size` at a time."""
     chance, entropy = Moments(), Moments()
@@ -69,9 +69,9 @@ def statistics(
     for start in range(0, len(examples), size):
         part = examples[start : start + size]
         with torch.inference_mode():
-            said, _ = told(model, inputs(part, images[start : start + size]))
-            given = said.scores.gather(1, said.ids[:, None])[:, 0].double().numpy()
-            entropy.add(-(said.scores.exp() * said.scores).sum(-1).double().numpy())
+            said, _ = told(model, on(inputs(part, images[start : start + size]), model.device))
+            given = said.scores.gather(1, said.ids[:, None])[:, 0].double().cpu().numpy()
+            entropy.add(-(said.scores.exp() * said.scores).sum(-1).double().cpu().numpy())
         chance.add(given)
         ends = np.cumsum([np.count_nonzero(each.weights[1:]) for each in part])
         for each, row in zip(part, np.split(given, ends[:-1]), strict=True):
@@ -105,3 +105,15 @@ def write(folder: Path, heads: Heads, normalisers: Json, scalers: Json) -> Json:
         digest = hashlib.sha256(canonical(content)).hexdigest()
         replace(folder / name, canonical({"digest": digest, **content}) + b"\n")
     return {name: sha256(folder / name) for name in (HEADS, NORMALISERS, SCALERS)}
+
+
+def write_adapter(folder: Path, model: Any) -> Json:
+    """Write the adapter of a peft model to `folder`/adapter as safetensors; gives the sha256 of its files."""
+    from peft import get_peft_model_state_dict
+
+    (folder / ADAPTER).mkdir(parents=True, exist_ok=True)
+    weights = {name: each.detach().contiguous() for name, each in get_peft_model_state_dict(model).items()}
+    save_file(weights, folder / ADAPTER / "adapter_model.safetensors", metadata={"format": "pt"})
+    model.peft_config["default"].save_pretrained(folder / ADAPTER)
+    files = sorted((folder / ADAPTER).iterdir())
+    return {f"{ADAPTER}/{path.name}": sha256(path) for path in files}

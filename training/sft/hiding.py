@@ -32,7 +32,7 @@ def hidden(example: Example, settings: SftSettings, random: np.random.Generator)
             keep[turn.heard] = False
         if action:
             keep[turn.call] = False
-            weights[turn.call.stop] = 0  # </call> no longer ends anything
+            weights[turn.call.stop : turn.last + 1] = 0  # </call> no longer ends anything
     if not weights[keep].any():
         return example
     place = np.append(0, keep.cumsum())  # of a token among those that are left
@@ -41,7 +41,13 @@ def hidden(example: Example, settings: SftSettings, random: np.random.Generator)
         return slice(int(place[span.start]), int(place[span.stop]))
 
     left = tuple(
-        replace(turn, call=moved(turn.call), heard=moved(turn.heard), aims={} if action else turn.aims)
+        replace(
+            turn,
+            call=moved(turn.call),
+            last=int(place[turn.last]),
+            heard=moved(turn.heard),
+            aims={} if action else turn.aims,
+        )
         for turn, action in zip(example.turns, actions, strict=True)
     )
     ids = tuple(token for token, kept in zip(example.ids, keep, strict=True) if kept)

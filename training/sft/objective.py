@@ -2,31 +2,23 @@
 
     L = L_imit + auxiliary L_aux,    L_imit = -sum w_t log p_t / sum w_t    with label smoothing
 
-The language head is asked only where a token is learned: most of a row is what the policy reads.
+The language head is asked only where a token is learned: most of a row is what the policy reads. The policy
+is any causal model of transformers, plain or under peft; what its backbone takes comes out of the collator.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch  # noqa: TID253
 
-from pixelis_pipeline.agent import nano
-from pixelis_pipeline.agent.batch import Batch, collate
+from pixelis_pipeline.agent.batch import collate
 from pixelis_pipeline.agent.pixels import Image
-from training.sft.aims import Aims
 from training.sft.examples import Example
 from training.sft.heads import Heads
 
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """A padded batch with the loss weight of every token but the first, [rows, length - 1]; and what the
-    heads are to say, each of `aims` at (row, column) of `where`."""
-
-    batch: Batch
-    weights: torch.Tensor
-    where: tuple[list[int], list[int]]
-    aims: list[Aims]
+Inputs = Mapping[str, Any]
+LESSON = ("weights", "where", "aims")  # entries of a batch that are not the backbone's
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,45 +32,63 @@ class Told:
 
 
 def inputs(examples: Sequence[Example], images: Sequence[Image]) -> Inputs:
-    """The collator: examples with a picture each. ImageTokenMismatch where a row's tokens do not fit it."""
+    """The collator of the nano policies: examples with a picture each, as the backbone's arguments and the
+    lesson: `weights` of every token but the first [rows, length - 1], and what the heads are to say, each of
+    `aims` at the (row, column) that is its row of `where` [n, 2].
+
+    ImageTokenMismatch where a row's tokens do not fit its picture.
+    """
     batch = collate([each.ids for each in examples], images, "right")
     weights = torch.zeros(batch.ids.shape)
     for row, each in enumerate(examples):
         weights[row, : len(each.weights)] = torch.from_numpy(each.weights)
-    asked = [
-        (row, turn.call.stop, turn.aims)
-        for row, each in enumerate(examples)
-        for turn in each.turns
-        if turn.aims
-    ]
-    where = [row for row, _, _ in asked], [column for _, column, _ in asked]
-    return Inputs(batch, weights[:, 1:], where, [aims for _, _, aims in asked])
+    asked = [(row, turn) for row, each in enumerate(examples) for turn in each.turns if turn.aims]
+    return {
+        "input_ids": batch.ids,
+        "attention_mask": batch.attention,
+        "position_ids": batch.positions,
+        "pixel_values": batch.pixels,
+        "image_grid_thw": batch.grid,
+        "weights": weights[:, 1:],
+        "where": torch.tensor([(row, turn.last) for row, turn in asked], dtype=torch.long).reshape(-1, 2),
+        "aims": [turn.aims for _, turn in asked],
+    }
 
 
-def told(model: nano.Model, given: Inputs) -> tuple[Told, torch.Tensor]:
+def told(model: Any, given: Inputs) -> tuple[Told, torch.Tensor]:
     """What the policy gives to the learned tokens, and its hidden states [rows, length, width]."""
-    learned = given.weights > 0
-    hidden = nano.hidden_states(model, given.batch)
-    scores = model.lm_head(hidden[:, :-1][learned]).log_softmax(-1)
-    return Told(scores, given.batch.ids[:, 1:][learned], given.weights[learned]), hidden
+    policy = model.get_base_model() if hasattr(model, "get_base_model") else model  # adapters lie within
+    seen = {name: value for name, value in given.items() if name not in LESSON}
+    hidden = policy.base_model(**seen, use_cache=False).last_hidden_state
+    learned = given["weights"] > 0
+    scores = policy.get_output_embeddings()(hidden[:, :-1][learned]).float().log_softmax(-1)
+    return Told(scores, given["input_ids"][:, 1:][learned], given["weights"][learned]), hidden
 
 
-def imitation(said: Told, smoothing: float) -> torch.Tensor:
-    """The weighted mean loss in nats a token."""
+def imitation(said: Told, smoothing: float, total: torch.Tensor | None = None) -> torch.Tensor:
+    """The weighted mean loss in nats a token; of a part of a batch, its share in the loss of the whole, whose
+    weights come to `total`."""
     surprise = -said.scores.gather(1, said.ids[:, None])[:, 0]
     smooth = (1 - smoothing) * surprise - smoothing * said.scores.mean(-1)
-    return (smooth * said.weights).sum() / said.weights.sum()
+    return (smooth * said.weights).sum() / (said.weights.sum() if total is None else total)
 
 
 def objective(
-    model: nano.Model, heads: Heads, given: Inputs, smoothing: float, auxiliary: float
+    model: Any,
+    heads: Heads,
+    given: Inputs,
+    smoothing: float,
+    auxiliary: float,
+    total: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss to be lowered, and the part of it that is imitation."""
+    """(the imitation loss, the weighted loss of the heads) of a batch; they are to be added and lowered.
+    `total` as in `imitation`."""
     said, hidden = told(model, given)
-    imitated = imitation(said, smoothing)
-    if not given.aims or not auxiliary:
-        return imitated, imitated
-    return imitated + auxiliary * heads.loss(hidden[given.where], given.aims), imitated
+    imitated = imitation(said, smoothing, total)
+    if not given["aims"] or not auxiliary:
+        return imitated, imitated.new_zeros(())
+    rows, columns = given["where"].unbind(1)
+    return imitated, auxiliary * heads.loss(hidden[rows, columns], given["aims"])
 
 
 def batches(examples: Sequence[Example], images: Sequence[Image], size: int) -> Iterator[Inputs]:
@@ -87,11 +97,18 @@ def batches(examples: Sequence[Example], images: Sequence[Image], size: int) -> 
         yield inputs(examples[start : start + size], images[start : start + size])
 
 
-def dev_loss(model: nano.Model, examples: Sequence[Example], images: Sequence[Image], size: int) -> float:
+def on(given: Inputs, device: torch.device) -> Inputs:
+    """The batch with its tensors on a device."""
+    return {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in given.items()
+    }
+
+
+def dev_loss(model: Any, examples: Sequence[Example], images: Sequence[Image], size: int) -> float:
     """Mean imitation loss over examples, none of them smoothed or hidden. ValueError for no examples."""
     if not examples:
         raise ValueError("there is no example to measure on")
     with torch.inference_mode():
-        parts = batches(examples, images, size)
-        total = sum(len(part.weights) * imitation(told(model, part)[0], 0.0).item() for part in parts)
+        parts = (on(part, model.device) for part in batches(examples, images, size))
+        total = sum(len(part["weights"]) * imitation(told(model, part)[0], 0.0).item() for part in parts)
     return total / len(examples)

@@ -1,54 +1,30 @@
-"""Supervised fine-tuning: `objective` over what `curriculum` and the sampler draw, with `hiding`.
+"""Supervised fine-tuning of one policy on replayed trajectories, from a folder to a folder.
 
 Killed at any moment, a second call goes on from the last checkpoint and ends with the weights of an
-undisturbed run, on the same machine with the same number of threads. What a step draws and hides follows
-from the seed and the step alone.
+undisturbed run, on the same machine with the same number of threads.
 """
 
+import copy
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch  # noqa: TID253
 
 from pixelis_pipeline.agent import policy
-from pixelis_pipeline.agent.pixels import Image
-from pixelis_pipeline.curation import sampling
-from pixelis_pipeline.records import Json, Media, Trajectory, canonical
+from pixelis_pipeline.agent import tokenizer as words
+from pixelis_pipeline.ledger.files import sha256
+from pixelis_pipeline.records import Json, Trajectory, canonical
 from pixelis_pipeline.settings import CurationSettings, SftSettings
-from training import checkpoint
-from training.schedule import rate
-from training.sft import curriculum, exports
-from training.sft.examples import Example, example
+from training.sft import exports
+from training.sft.course import Course, Point, Progress, begun
+from training.sft.drawing import Draws, Pixels, pool
 from training.sft.heads import Heads
-from training.sft.hiding import hidden
-from training.sft.objective import dev_loss, inputs, objective
-
-WEIGHT_DECAY = 0.01
-SAVE = 60  # steps between checkpoints
-WARM = 20  # steps
-
-Pixels = Callable[[Media], Image]
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Losses after an epoch in `phase`, in nats a token: `train` is the epoch's mean of the smoothed
-    imitation, `auxiliary` that of the weighted heads, `dev` the plain imitation (0 without dev
-    trajectories). `verdict`: best so far, fine, or fallen and given up for the best."""
-
-    epoch: int
-    step: int
-    train: float
-    auxiliary: float
-    dev: float
-    phase: curriculum.Phase
-    verdict: curriculum.Verdict
+from training.sft.ranks import RANKS, Ranks, pattern
+from training.sft.trainer import Imitation
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +37,6 @@ class Curve:
     weights: str
     unlearned: int = 0
     exports: Json = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Trajectories that hold something to learn, in a fixed order, with their pictures."""
-
-    trajectories: Sequence[Trajectory]
-    examples: Sequence[Example]
-    images: Sequence[Image]
-
-
-def pool(trajectories: Sequence[Trajectory], pixels: Pixels, action_weight: float) -> Pool:
-    """The trajectories that hold something to learn. ValueError where one was not replayed."""
-    made = [(each, example(each, action_weight)) for each in trajectories]
-    kept = [(each, ready) for each, ready in made if ready is not None]
-    images = [pixels(each.question.media[0]) for each, _ in kept]
-    return Pool([each for each, _ in kept], [ready for _, ready in kept], images)
 
 
 def exported(out: Path) -> Path:
@@ -94,14 +53,19 @@ def train(
     curation: CurationSettings,
     pixels: Pixels,
     progress: Progress | None = None,
+    ranks: Path | None = None,
 ) -> Curve:
     """Fine-tune the policy in `base` on replayed trajectories that have been through the curriculum; write
     the new one to `out` and heads, normalisers and scalers to `exported(out)`.
 
-    `pixels` gives an image's uint8 RGB array; `progress` is told (steps done, steps in all). Working state
-    lies in `out`.work until the end. Raises ValueError for a training set without anything to learn, a
-    trajectory that was not replayed or has no difficulty, or a loss that is no number; RenderMismatch where
-    `base` was made under another contract.
+    `pixels` gives an image's uint8 RGB array; `progress` is told of each step: how many are done, how many
+    there are in all, and its losses by name. With a folder of `ranks` (`ranks.study`) adapters of these ranks
+    are trained in place of all weights; `out` then holds them merged, `exported(out)`/adapter by themselves.
+    Working state lies in `out`.work until the end.
+
+    Raises ValueError for a training set without anything to learn, a trajectory that was not replayed or has
+    no difficulty, or a loss that is no number; RenderMismatch where `base` was made under another contract;
+    RankError where `ranks` holds none.
     """
     if not trajectories:
         raise ValueError("there is no trajectory to learn from")
@@ -110,21 +74,27 @@ def train(
     held = pool(dev, pixels, settings.action_weight)
     if not drawn.examples:
         raise ValueError(f"none of {len(trajectories)} trajectories holds anything to learn")
-    key = _key(trajectories, dev, start.digest, settings, curation)
     work = out.with_name(out.name + ".work")
+    key = _key(trajectories, dev, start.digest, settings, curation, ranks)
+    draws = Draws(drawn, settings, curation, begun(work, key))
+    config = copy.deepcopy(start.model.config)  # the Trainer sets `use_cache` in the model's own
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
-        training = _Training(start.model, drawn, held, settings, curation, work, key)
-        training.run(progress)
+        model = _adapted(start.model, ranks, settings.seed)
+        heads = _run(model, draws, Course(draws, held, work, progress), work)
         measured = held if held.examples else drawn
-        found = exports.statistics(training.model.eval(), measured.examples, measured.images, settings.batch)
+        found = exports.statistics(model, measured.examples, measured.images, settings.batch)
     finally:
         torch.set_num_threads(threads)
-    digest = policy.save(training.model, out)
-    files = exports.write(exported(out), training.heads, *found)
+    files = exports.write(exported(out), heads, *found)
+    if ranks is not None:
+        files |= exports.write_adapter(exported(out), model)
+        model = model.merge_and_unload()
+    model.config = config
+    digest = policy.save(model, out)
     shutil.rmtree(work, ignore_errors=True)
-    points = tuple(Point(**point) for point in training.done["points"])
+    points = tuple(Point(**point) for point in draws.done["points"])
     return Curve(points, digest, len(trajectories) - len(drawn.examples), files)
 
 
@@ -134,121 +104,37 @@ def _key(
     base: str,
     settings: SftSettings,
     curation: CurationSettings,
+    ranks: Path | None,
 ) -> str:
     """What a checkpoint must agree on to be continued."""
     ids = [[trajectory.id for trajectory in part] for part in (trajectories, dev)]
-    return hashlib.sha256(canonical([ids, base, settings.model_dump(), curation.model_dump()])).hexdigest()
+    adapted = sha256(ranks / RANKS) if ranks else ""
+    return hashlib.sha256(
+        canonical([ids, base, adapted, settings.model_dump(), curation.model_dump()])
+    ).hexdigest()
 
 
-class _Training:
-    """Policy, heads, optimizer and how far they are (`done`)."""
+def _adapted(model: Any, ranks: Path | None, seed: int) -> Any:
+    """The model, or it under adapters of the ranks in a folder, the same ones for the same seed."""
+    if ranks is None:
+        return model
+    from peft import LoraConfig, get_peft_model
 
-    def __init__(
-        self,
-        model: Any,
-        drawn: Pool,
-        held: Pool,
-        settings: SftSettings,
-        curation: CurationSettings,
-        work: Path,
-        key: str,
-    ) -> None:
-        self.model, self.drawn, self.held = model.train(), drawn, held
-        self.settings, self.curation, self.work = settings, curation, work
-        self.heads = Heads(model.lm_head.in_features, settings.seed)
-        if settings.gradient_checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": False})
-        self.weights = [*model.parameters(), *self.heads.parameters()]
-        self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate, weight_decay=WEIGHT_DECAY)
-        self.an_epoch = -(-len(drawn.examples) // settings.batch)
-        self.steps = settings.epochs * self.an_epoch
-        self.done: Json = {
-            "key": key,
-            "step": 0,
-            "sums": [0.0, 0.0],
-            "points": [],
-            "curriculum": asdict(curriculum.State()),
-            "best": 0,
-        }
-        if self._state.is_file() and checkpoint.progress(self._state).get("key") == key:
-            self.done = checkpoint.read(self._state, self._modules, self.optimizer)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, LoraConfig(**pattern(Ranks.read(ranks / RANKS))))
 
-    @property
-    def _modules(self) -> dict[str, Any]:
-        return {"model": self.model, "heads": self.heads}
 
-    @property
-    def _state(self) -> Path:
-        return self.work / "state.safetensors"
-
-    def _best(self) -> Path:
-        """The state at the best look. Its name holds its step: a state that was saved before it still finds
-        the one that it means."""
-        return self.work / f"best-{self.done['best']}.safetensors"
-
-    def run(self, progress: Progress | None) -> None:
-        """To the end of the schedule or of the curriculum."""
-        order, epoch = np.empty(0, np.int64), -1
-        while self.done["step"] < self.steps and self.done["curriculum"]["phase"] != "over":
-            at, place = divmod(self.done["step"], self.an_epoch)
-            if at != epoch:
-                order, epoch = self._order(at), at
-            size = self.settings.batch
-            self._step(order[place * size : (place + 1) * size].tolist())
-            if place + 1 == self.an_epoch:
-                self._look()
-            if self.done["step"] % SAVE == 0:
-                self._save()
-            if progress is not None:
-                progress(self.done["step"], self.steps)
-        if self.settings.gradient_checkpointing:
-            self.model.activation_checkpointing_disable()
-
-    def _order(self, epoch: int) -> np.ndarray[Any, Any]:
-        """The epoch's draws, as many as there are examples."""
-        phase = self.done["curriculum"]["phase"]
-        weights = sampling.weights(self.drawn.trajectories, phase, self.curation)
-        return sampling.Sampler(weights, self.settings.seed).draws(len(weights), epoch)
-
-    def _step(self, chosen: list[int]) -> None:
-        step, settings = self.done["step"], self.settings
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(step, self.steps, settings.learning_rate, WARM)
-        random = np.random.default_rng([settings.seed, step])
-        shown = [hidden(self.drawn.examples[k], settings, random) for k in chosen]
-        given = inputs(shown, [self.drawn.images[k] for k in chosen])
-        loss, imitated = objective(
-            self.model, self.heads, given, settings.label_smoothing, settings.auxiliary
-        )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.weights, settings.gradient_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.done["sums"][0] += imitated.item()
-        self.done["sums"][1] += loss.item() - imitated.item()
-        self.done["step"] = step + 1
-
-    def _look(self) -> None:
-        """Close an epoch: measure, judge, keep the best, go back to it where the curriculum says so."""
-        held, dev = self.held, None
-        if held.examples:
-            dev = dev_loss(self.model, held.examples, held.images, self.settings.batch)
-        before = curriculum.State(**self.done["curriculum"])
-        after, verdict = curriculum.look(before, dev, self.settings)
-        train, auxiliary = (total / self.an_epoch for total in self.done["sums"])
-        step = self.done["step"]
-        self.done["points"].append(
-            asdict(Point(step // self.an_epoch, step, train, auxiliary, dev or 0.0, before.phase, verdict))
-        )
-        self.done["sums"], self.done["curriculum"] = [0.0, 0.0], asdict(after)
-        if verdict == "best":
-            self.done["best"] = step
-            checkpoint.write(self._best(), self._modules, self.optimizer, {"step": step})
-        elif verdict == "fallen":
-            checkpoint.read(self._best(), self._modules, self.optimizer)
-
-    def _save(self) -> None:
-        checkpoint.write(self._state, self._modules, self.optimizer, self.done)
-        for path in self.work.glob("best-*.safetensors"):
-            if path != self._best():
-                path.unlink()
+def _run(model: Any, draws: Draws, course: Course, work: Path) -> Heads:
+    """Train to the end of the schedule or of the curriculum; gives the heads that were trained with it."""
+    text = model.config.get_text_config()
+    heads = Heads(text.hidden_size, draws.settings.seed)
+    model.add_module("heads", heads.to(model.device))
+    try:
+        Imitation(model, heads, words.shared(), draws, work, [course]).train()
+    finally:
+        del model.heads
+    if draws.settings.gradient_checkpointing:
+        model.activation_checkpointing_disable()
+    model.eval()
+    return heads
