@@ -15,6 +15,7 @@ from benchmarks import (
     replay,
     requests,
     scale,
+    sft,
     teacher,
     tools,
 )
@@ -27,6 +28,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
     "fingerprints": lambda given: fingerprints.suite(),
     "joins": lambda given: joins.suite(),
     "ranks": lambda given: ranks.suite(),
+    "sft": lambda given: sft.suite(),
     "recall": lambda given: recall.suite(),
     "teacher": lambda given: teacher.suite(),
     "requests": lambda given: requests.suite(),
