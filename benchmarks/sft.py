@@ -83,7 +83,8 @@ def sft() -> Iterator[Measurement]:
 
 def _measured(folder: Path) -> Iterator[Measurement]:
     from training.sft.course import begun
-    from training.sft.drawing import Draws, pool
+    from training.sft.drawing import Draws
+    from training.sft.pool import pool
 
     settings = SftSettings(batch=ROWS, epochs=STEPS, threads=1)
     drawn = pool([trace(n) for n in range(ROWS)], pixels, settings.action_weight)
@@ -110,6 +111,7 @@ def _ours(folder: Path, settings: SftSettings, drawn: Any, batch: Any) -> float:
     from training.sft.course import Course, begun
     from training.sft.drawing import Draws
     from training.sft.heads import Heads
+    from training.sft.pool import Pool
     from training.sft.trainer import Imitation
 
     model: Any = policy.load(BASE).model
@@ -117,7 +119,7 @@ def _ours(folder: Path, settings: SftSettings, drawn: Any, batch: Any) -> float:
     model.add_module("heads", heads)
     draws = Draws(drawn, settings, CurationSettings(), begun(folder, ""))
     taken: list[float] = []
-    course = Course(draws, drawn.__class__([], [], []), folder, None)
+    course = Course(draws, Pool([], [], []), folder, None)
     trainer = Imitation(model, heads, words.shared(), draws, folder, [course, clock(taken)])
     trainer.data_collator = lambda rows: dict(batch)
     trainer.train()

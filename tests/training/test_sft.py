@@ -14,10 +14,10 @@ from tests.training.conftest import SIZES, pixels, trace
 from training import checkpoint
 from training.sft import course, curriculum, trainer
 from training.sft import train as sft
-from training.sft.drawing import pool
 from training.sft.examples import Example, example
 from training.sft.hardness import errors
 from training.sft.objective import imitation, inputs, told
+from training.sft.pool import pool
 from training.sft.ranks import study
 
 CURATION = CurationSettings()

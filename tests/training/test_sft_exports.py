@@ -11,9 +11,9 @@ from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import canonical
 from tests.training.conftest import pixels, trace
 from training.sft import exports
-from training.sft.drawing import pool
 from training.sft.exports import Moments
 from training.sft.heads import Heads
+from training.sft.pool import pool
 
 numbers = st.lists(st.lists(st.floats(-50, 50), max_size=20), max_size=8).filter(lambda parts: any(parts))
 
@@ -42,8 +42,8 @@ def test_normalisers_are_those_of_the_learned_tokens_and_need_no_batch_size(base
 
     model = policy.load(base).model
     held = pool([trace(k) for k in range(5)], pixels, 2.0)
-    one, scalers = exports.statistics(model, held.examples, held.images, 5)
-    two, _ = exports.statistics(model, held.examples, held.images, 2)
+    one, scalers = exports.statistics(model, held, 5)
+    two, _ = exports.statistics(model, held, 2)
     for name in ("log_probability", "entropy"):
         assert one[name] == pytest.approx(two[name], rel=1e-4)
     with torch.inference_mode():

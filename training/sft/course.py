@@ -16,8 +16,9 @@ from pixelis_pipeline.records import Json
 from pixelis_pipeline.settings import SftSettings
 from training import checkpoint
 from training.sft import curriculum
-from training.sft.drawing import Draws, Pool
+from training.sft.drawing import Draws
 from training.sft.objective import dev_loss
+from training.sft.pool import Pool
 
 SAVE = 60  # steps between checkpoints
 STATE = "state.safetensors"
@@ -98,9 +99,9 @@ class Course(TrainerCallback):
 
     def _look(self, model: Any, optimizer: Any) -> None:
         """Close an epoch: measure, judge, keep the best, go back to it where the curriculum says so."""
-        held, dev = self.held, None
-        if held.examples:
-            dev = dev_loss(model.eval(), held.examples, held.images, self.settings.batch)
+        dev = None
+        if self.held.examples:
+            dev = dev_loss(model.eval(), self.held, self.settings.batch)
         before = curriculum.State(**self.done["curriculum"])
         after, verdict = curriculum.look(before, dev, self.settings)
         train, auxiliary = (total / self.draws.steps for total in self.done["sums"])

@@ -5,42 +5,21 @@ runs along: a training that goes on after a kill draws what it would have drawn.
 dataset is therefore a place in an epoch and nothing else; what stands there is told when it is collated.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils.data import Sampler  # noqa: TID253
 
-from pixelis_pipeline.agent.pixels import Image
 from pixelis_pipeline.curation import sampling
-from pixelis_pipeline.records import Json, Media, Trajectory
+from pixelis_pipeline.records import Json
 from pixelis_pipeline.settings import CurationSettings, SftSettings
-from training.sft.examples import Example, example
 from training.sft.hiding import hidden
 from training.sft.objective import Inputs, inputs
+from training.sft.pool import Pool
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-Pixels = Callable[[Media], Image]
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Trajectories that hold something to learn, in a fixed order, with their pictures."""
-
-    trajectories: Sequence[Trajectory]
-    examples: Sequence[Example]
-    images: Sequence[Image]
-
-
-def pool(trajectories: Sequence[Trajectory], pixels: Pixels, action_weight: float) -> Pool:
-    """The trajectories that hold something to learn. ValueError where one was not replayed."""
-    made = [(each, example(each, action_weight)) for each in trajectories]
-    kept = [(each, ready) for each, ready in made if ready is not None]
-    images = [pixels(each.question.media[0]) for each, _ in kept]
-    return Pool([each for each, _ in kept], [ready for _, ready in kept], images)
 
 
 class Draws:
@@ -82,7 +61,7 @@ class Draws:
             random = np.random.default_rng([self.settings.seed, self.epoch, row["place"]])
             shown.append(hidden(self.pool.examples[chosen], self.settings, random))
             images.append(self.pool.images[chosen])
-        return inputs(shown, images)
+        return inputs(shown, images, self.pool.rows)
 
 
 class Rest(Sampler[int]):

@@ -8,7 +8,6 @@ curiosity and penalties are not to count that. The paper names the scalers and g
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,12 @@ import numpy as np
 import torch  # noqa: TID253
 from safetensors.torch import save_file
 
-from pixelis_pipeline.agent.pixels import Image
 from pixelis_pipeline.ledger.files import replace, sha256
 from pixelis_pipeline.records import Json, canonical
 from pixelis_pipeline.tools.contract import ARGUMENTS
-from training.sft.examples import Example
 from training.sft.heads import Heads
-from training.sft.objective import inputs, on, told
+from training.sft.objective import lesson, told
+from training.sft.pool import Pool
 
 Array = np.ndarray[Any, Any]
 
@@ -60,21 +58,18 @@ class Moments:
         }
 
 
-def statistics(
-    model: Any, examples: Sequence[Example], images: Sequence[Image], size: int
-) -> tuple[Json, Json]:
-    """(token normalisers, scalers by action) of a policy on examples, `size` at a time."""
+def statistics(model: Any, measured: Pool, size: int) -> tuple[Json, Json]:
+    """(token normalisers, scalers by action) of a policy on a pool, `size` at a time."""
     chance, entropy = Moments(), Moments()
     calls: dict[str, Moments] = defaultdict(Moments)
-    for start in range(0, len(examples), size):
-        part = examples[start : start + size]
+    for part in measured.parts(size):
         with torch.inference_mode():
-            said, _ = told(model, on(inputs(part, images[start : start + size]), model.device))
+            said, _ = told(model, lesson(part, model.device))
             given = said.scores.gather(1, said.ids[:, None])[:, 0].double().cpu().numpy()
             entropy.add(-(said.scores.exp() * said.scores).sum(-1).double().cpu().numpy())
         chance.add(given)
-        ends = np.cumsum([np.count_nonzero(each.weights[1:]) for each in part])
-        for each, row in zip(part, np.split(given, ends[:-1]), strict=True):
+        ends = np.cumsum([np.count_nonzero(each.weights[1:]) for each in part.examples])
+        for each, row in zip(part.examples, np.split(given, ends[:-1]), strict=True):
             whole = np.zeros(len(each.ids))
             whole[1:][each.weights[1:] > 0] = row
             for turn in each.turns:

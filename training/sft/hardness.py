@@ -13,8 +13,8 @@ import torch  # noqa: TID253
 from pixelis_pipeline.agent import policy
 from pixelis_pipeline.records import Trajectory
 from pixelis_pipeline.settings import SftSettings
-from training.sft.drawing import Pixels, pool
-from training.sft.objective import inputs, on, told
+from training.sft.objective import lesson, told
+from training.sft.pool import Pixels, pool
 
 
 def errors(
@@ -29,9 +29,8 @@ def errors(
     model = policy.load(folder).model
     measured = pool(trajectories, pixels, settings.action_weight)
     torch.set_num_threads(settings.threads)
-    for start in range(0, len(measured.examples), settings.batch):
-        part = slice(start, start + settings.batch)
-        given = on(inputs(measured.examples[part], measured.images[part]), model.device)
+    for part in measured.parts(settings.batch):
+        given = lesson(part, model.device)
         with torch.inference_mode():
             said, _ = told(model, given)
         surprise = -said.scores.gather(1, said.ids[:, None])[:, 0] * said.weights
@@ -41,6 +40,6 @@ def errors(
             np.split(said.weights.double().cpu().numpy(), ends),
             strict=True,
         )
-        for trace, (lost, weight) in zip(measured.trajectories[part], rows, strict=True):
+        for trace, (lost, weight) in zip(part.trajectories, rows, strict=True):
             yield trace, float(-np.expm1(-lost.sum() / weight.sum()))
-        advance(len(ends) + 1)
+        advance(len(part.examples))

@@ -6,16 +6,16 @@ The language head is asked only where a token is learned: most of a row is what 
 is any causal model of transformers, plain or under peft; what its backbone takes comes out of the collator.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch  # noqa: TID253
 
-from pixelis_pipeline.agent.batch import collate
 from pixelis_pipeline.agent.pixels import Image
 from training.sft.examples import Example
 from training.sft.heads import Heads
+from training.sft.pool import Pool, Rows, nano_rows
 
 Inputs = Mapping[str, Any]
 LESSON = ("weights", "where", "aims")  # entries of a batch that are not the backbone's
@@ -31,27 +31,27 @@ class Told:
     weights: torch.Tensor
 
 
-def inputs(examples: Sequence[Example], images: Sequence[Image]) -> Inputs:
-    """The collator of the nano policies: examples with a picture each, as the backbone's arguments and the
-    lesson: `weights` of every token but the first [rows, length - 1], and what the heads are to say, each of
-    `aims` at the (row, column) that is its row of `where` [n, 2].
-
-    ImageTokenMismatch where a row's tokens do not fit its picture.
-    """
-    batch = collate([each.ids for each in examples], images, "right")
-    weights = torch.zeros(batch.ids.shape)
+def inputs(examples: Sequence[Example], images: Sequence[Image], rows: Rows = nano_rows) -> Inputs:
+    """The collator: the backbone's arguments and the lesson, `weights` of every token but the first
+    [rows, length - 1] and what the heads are to say, each of `aims` at the (row, column) that is its row of
+    `where` [n, 2]."""
+    given = rows([each.ids for each in examples], images)
+    weights = torch.zeros(given["input_ids"].shape)
     for row, each in enumerate(examples):
         weights[row, : len(each.weights)] = torch.from_numpy(each.weights)
     asked = [(row, turn) for row, each in enumerate(examples) for turn in each.turns if turn.aims]
-    return {
-        "input_ids": batch.ids,
-        "attention_mask": batch.attention,
-        "position_ids": batch.positions,
-        "pixel_values": batch.pixels,
-        "image_grid_thw": batch.grid,
+    return given | {
         "weights": weights[:, 1:],
         "where": torch.tensor([(row, turn.last) for row, turn in asked], dtype=torch.long).reshape(-1, 2),
         "aims": [turn.aims for _, turn in asked],
+    }
+
+
+def lesson(part: Pool, device: torch.device) -> Inputs:
+    """A part of a pool as a batch on a device, nothing hidden."""
+    given = inputs(part.examples, part.images, part.rows)
+    return {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in given.items()
     }
 
 
@@ -91,24 +91,13 @@ def objective(
     return imitated, auxiliary * heads.loss(hidden[rows, columns], given["aims"])
 
 
-def batches(examples: Sequence[Example], images: Sequence[Image], size: int) -> Iterator[Inputs]:
-    """All examples in order, `size` at a time."""
-    for start in range(0, len(examples), size):
-        yield inputs(examples[start : start + size], images[start : start + size])
-
-
-def on(given: Inputs, device: torch.device) -> Inputs:
-    """The batch with its tensors on a device."""
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in given.items()
-    }
-
-
-def dev_loss(model: Any, examples: Sequence[Example], images: Sequence[Image], size: int) -> float:
-    """Mean imitation loss over examples, none of them smoothed or hidden. ValueError for no examples."""
-    if not examples:
+def dev_loss(model: Any, held: Pool, size: int) -> float:
+    """Mean imitation loss over a pool, none of it smoothed or hidden. ValueError for an empty one."""
+    if not held.examples:
         raise ValueError("there is no example to measure on")
     with torch.inference_mode():
-        parts = (on(part, model.device) for part in batches(examples, images, size))
-        total = sum(len(part["weights"]) * imitation(told(model, part)[0], 0.0).item() for part in parts)
-    return total / len(examples)
+        losses = [
+            len(part.examples) * imitation(told(model, lesson(part, model.device))[0], 0.0).item()
+            for part in held.parts(size)
+        ]
+    return sum(losses) / len(held.examples)

@@ -21,8 +21,9 @@ from pixelis_pipeline.records import Json, Trajectory, canonical
 from pixelis_pipeline.settings import CurationSettings, SftSettings
 from training.sft import exports
 from training.sft.course import Course, Point, Progress, begun
-from training.sft.drawing import Draws, Pixels, pool
+from training.sft.drawing import Draws
 from training.sft.heads import Heads
+from training.sft.pool import Pixels, pool
 from training.sft.ranks import RANKS, Ranks, pattern
 from training.sft.trainer import Imitation
 
@@ -83,8 +84,7 @@ def train(
     try:
         model = _adapted(start.model, ranks, settings.seed)
         heads = _run(model, draws, Course(draws, held, work, progress), work)
-        measured = held if held.examples else drawn
-        found = exports.statistics(model, measured.examples, measured.images, settings.batch)
+        found = exports.statistics(model, held if held.examples else drawn, settings.batch)
     finally:
         torch.set_num_threads(threads)
     files = exports.write(exported(out), heads, *found)

@@ -1,0 +1,65 @@
+"""Traces that are ready to be learned, with their pictures, and how rows of them reach the backbone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pixelis_pipeline.agent import render
+from pixelis_pipeline.agent.batch import collate
+from pixelis_pipeline.agent.pixels import Image
+from pixelis_pipeline.records import Media, Trajectory
+from training.sft.examples import Example, example
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Pixels = Callable[[Media], Image]
+Rows = Callable[[Sequence[Sequence[int]], Sequence[Image]], dict[str, Any]]
+
+
+def nano_rows(ids: Sequence[Sequence[int]], images: Sequence[Image]) -> dict[str, Any]:
+    """Rows of token ids with a picture each as the arguments of a nano policy's backbone.
+
+    ImageTokenMismatch where a row's tokens do not fit its picture.
+    """
+    batch = collate(ids, images, "right")
+    return {
+        "input_ids": batch.ids,
+        "attention_mask": batch.attention,
+        "position_ids": batch.positions,
+        "pixel_values": batch.pixels,
+        "image_grid_thw": batch.grid,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Trajectories that hold something to learn, in a fixed order, with their pictures. `rows` makes the
+    backbone's arguments of token ids and pictures, padded on the right."""
+
+    trajectories: Sequence[Trajectory]
+    examples: Sequence[Example]
+    images: Sequence[Image]
+    rows: Rows = nano_rows
+
+    def parts(self, size: int) -> Iterator["Pool"]:
+        """All of it in order, `size` at a time."""
+        for start in range(0, len(self.examples), size):
+            part = slice(start, start + size)
+            yield Pool(self.trajectories[part], self.examples[part], self.images[part], self.rows)
+
+
+def pool(
+    trajectories: Sequence[Trajectory],
+    pixels: Pixels,
+    action_weight: float,
+    contract: render.Contract | None = None,
+    tokenizer: "Tokenizer | None" = None,
+    rows: Rows = nano_rows,
+) -> Pool:
+    """The trajectories that hold something to learn, under a policy's contract and tokenizer (nano's by
+    default). ValueError where one was not replayed."""
+    made = [(each, example(each, action_weight, contract, tokenizer)) for each in trajectories]
+    kept = [(each, ready) for each, ready in made if ready is not None]
+    images = [pixels(each.question.media[0]) for each, _ in kept]
+    return Pool([each for each, _ in kept], [ready for _, ready in kept], images, rows)
