@@ -6,7 +6,7 @@ The language head is asked only where a token is learned: most of a row is what 
 is any causal model of transformers, plain or under peft; what its backbone takes comes out of the collator.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from training.sft.examples import Example
 from training.sft.heads import Heads
 from training.sft.pool import Pool, Rows, nano_rows
 
-Inputs = Mapping[str, Any]
+Inputs = dict[str, Any]
 LESSON = ("weights", "where", "aims")  # entries of a batch that are not the backbone's
 
 

@@ -74,7 +74,7 @@ def reading(tokenizer: Tokenizer, config: Any) -> PreTrainedTokenizerFast:
 class Imitation(SFTTrainer):
     """Weighted masked imitation with the auxiliary heads, over what `draws` gives."""
 
-    loss_is_scaled_for_ga = True  # by the weights of the whole batch: see `compute_loss`
+    loss_is_scaled_for_ga: Any = True  # by the weights of the whole batch: see `compute_loss`
 
     def __init__(
         self,
@@ -135,8 +135,8 @@ class Imitation(SFTTrainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The project's own schedule, from where the training stands."""
         begun, peak = self.draws.done["step"], self.settings.learning_rate
+        steered: Any = optimizer or self.optimizer
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.optimizer,
-            lambda step: rate(begun + step, num_training_steps, peak, WARM) / peak,
+            steered, lambda step: rate(begun + step, num_training_steps, peak, WARM) / peak
         )
         return self.lr_scheduler
