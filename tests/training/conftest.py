@@ -32,7 +32,16 @@ def base(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def quick() -> SftSettings:
-    return SftSettings(epochs=3, batch=4, learning_rate=3e-3, threads=1, warm_up=1)
+    return SftSettings(
+        epochs=3,
+        batch=4,
+        learning_rate=3e-3,
+        threads=1,
+        warm_up=1,
+        auxiliary=0.2,
+        hide_outputs=0.1,
+        hide_actions=0.02,
+    )
 
 
 def pixels(media: Media) -> np.ndarray:

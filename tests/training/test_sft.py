@@ -94,7 +94,13 @@ def test_killed_five_times_in_twenty_steps_it_ends_with_the_same_weights(base, t
     """At random steps, while parts are hidden and the second epoch, by a planted dev loss, falls back."""
     monkeypatch.setattr(course, "SAVE", 3)
     settings = SftSettings(
-        epochs=5, batch=4, learning_rate=3e-3, hide_outputs=0.5, hide_actions=0.5, warm_up=1
+        epochs=5,
+        batch=4,
+        learning_rate=3e-3,
+        auxiliary=0.2,
+        hide_outputs=0.5,
+        hide_actions=0.5,
+        warm_up=1,
     )
     real, planted = curriculum.look, {4: 9.0}
     monkeypatch.setattr(
@@ -241,7 +247,7 @@ def test_a_step_is_what_the_objective_says_and_no_more(base, tmp_path):
     from training.sft.heads import Heads
     from training.sft.objective import objective
 
-    settings = SftSettings(epochs=1, batch=4, learning_rate=3e-3, threads=1)
+    settings = SftSettings(epochs=1, batch=4, learning_rate=3e-3, threads=1, auxiliary=0.2)
     traces = [trace(k) for k in range(4)]
     sft.train(traces, [], base, tmp_path / "a", settings, CURATION, pixels)
     model = policy.load(base).model.train()
