@@ -14,8 +14,10 @@ from typing import Any
 import dagster as dg
 
 from assets import alive, page, partitions
+from assets.child import Killed
+from assets.pipes import Pipes
 from assets.running import Made, run, upstream
-from assets.stage import LINE, POLICY, STAGES, Project, Stage, StageError, home
+from assets.stage import LINE, POLICY, STAGES, Project, Stage, StageError, Watch, home
 from pixelis_pipeline.ledger.ledger import WHOLE
 from pixelis_pipeline.settings import load
 
@@ -23,6 +25,7 @@ from pixelis_pipeline.settings import load
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 TEACHER = "teacher"  # the pool of what asks the teacher; its limit stands in dagster.yaml
+RETRIES = 2  # of a step whose child process was killed from outside
 OWNERS = {"policies": ["team:research"], "measurements": ["team:research"]}
 
 
@@ -73,14 +76,15 @@ def _input_versions(stage: Stage, partition: str) -> dict[str, str]:
     }
 
 
-def make(stage: Stage, partition: str, run_id: str) -> Made:
-    """Run one partition of a stage for a Dagster run. StageError for one that the project does not ask for:
-    Dagster offers every batch with every source, also one that was never opened."""
+def make(stage: Stage, partition: str, run_id: str, watch: Watch | None = None) -> Made:
+    """Run one partition of a stage for a Dagster run, which `watch` tells of long work. StageError for one
+    that the project does not ask for: Dagster offers every batch with every source, also one that was never
+    opened."""
     if partition not in project().partitions(stage):
         batch = partition.rpartition("-")[0]
         raise StageError(f"{stage.key} has no partition {partition}: `pixelis batch open {batch}` opens it")
     alive.hold(project().root, run_id)
-    return run(project(), stage, partition, {"dagster_run": run_id})
+    return run(project(), stage, partition, {"dagster_run": run_id}, watch)
 
 
 def shown(stage: Stage, partition: str, made: Made) -> tuple[dict[str, Any], dict[str, str]]:
@@ -129,7 +133,10 @@ def _asset(stage: Stage) -> dg.AssetsDefinition:
     def materialise(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         key = context.partition_key if context.has_partition_key else None
         partition = partitions.to_ledger(key) if isinstance(key, dg.MultiPartitionKey) else WHOLE
-        made = make(stage, partition, context.run_id)
+        try:
+            made = make(stage, partition, context.run_id, Pipes(context))
+        except Killed as error:  # it goes on from its last checkpoint
+            raise dg.RetryRequested(max_retries=RETRIES) from error
         metadata, tags = shown(stage, partition, made)
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(made.record.version),

@@ -72,7 +72,7 @@ def _rollouts(work: Work, questions: list[Question]) -> list[Prediction]:
     torch.set_num_threads(work.settings.sft.threads)
     with work.progress(len(questions)) as advance:
         made = rollouts(
-            policy.load(work.folders(made_from)[0] / FOLDER),
+            policy.opened(work.folders(made_from)[0] / FOLDER, work.settings.policy),
             questions,
             registry,
             partial(opened, work.project.media),

@@ -3,11 +3,14 @@
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from assets import curation  # noqa: F401  (its stages are declared before those that read them)
+from assets import (
+    child,
+    curation,  # noqa: F401  (its stages are declared before those that read them)
+)
 from assets.stage import Project, StageError, Work, stage
 from pixelis_pipeline.ledger.chain import Input
 from pixelis_pipeline.ledger.code import ROOT as CHECKOUT
@@ -15,7 +18,6 @@ from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import Accepted, Hardness, Json, Outcome, Trajectory, record_id
 
 FOLDER = "policy"  # within the artifact of a policy stage
-EXPORTS = "exports"  # beside it, what later phases take from SFT: heads, token normalisers, scalers
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +34,19 @@ class Checkpoint:
 
 def _shipped(project: Project) -> Path:
     """The base checkpoint that settings name: the nano policy that ships with the project, or a folder."""
+    from pixelis_pipeline.agent.policy import fetched
+
     policy = project.settings.policy
-    if policy.weights:
-        return Path(policy.weights).expanduser()
+    if policy.weights or policy.hub:
+        return fetched(policy)
     if policy.name != "nano":
         raise StageError(f"policy.name is {policy.name}: set policy.weights to the folder of its checkpoint")
     return CHECKOUT / "training" / "base" / "nano"
 
 
 def _digests(project: Project, partition: str) -> Json:
+    if project.settings.policy.hub:
+        return {}  # its commit is part of the setting, and asking for a status must not download
     folder = _shipped(project)
     return {path.name: sha256(path) for path in sorted(folder.glob("*")) if path.is_file()}
 
@@ -48,14 +54,14 @@ def _digests(project: Project, partition: str) -> Json:
 whole = partial(stage, record=Checkpoint, group="policies", kinds=("pytorch", "safetensors"))
 
 
-@whole("base_policy", settings=("policy.name", "policy.weights"), outside=_digests)
+@whole("base_policy", settings=("policy.name", "policy.weights", "policy.hub"), outside=_digests)
 def base_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     """The policy before it has seen a trace. `nano` was pre-trained from nothing on the embedded world by
     `make base` and ships with its run record."""
     from pixelis_pipeline.agent import policy
 
     folder = _shipped(work.project)
-    weights = policy.load(folder).digest
+    weights = policy.opened(folder, work.settings.policy).digest
     shutil.copytree(folder, work.folder / FOLDER)
     record = folder / "run.json"
     about = json.loads(record.read_text()) if record.is_file() else {}
@@ -174,40 +180,25 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     """Masked imitation of the train split: tool names and arguments weigh more, observations nothing, a
     flawed step nothing; auxiliary heads learn what decisive calls return. After a warm-up harder traces are
     drawn; where the dev loss falls back, so do the weights. Adapters where `sft.lora` names their ranks, else
-    all weights. Killed, it goes on from its last checkpoint."""
-    from training.sft.train import exported, train
+    all weights. Trained by a process of its own; killed, it goes on from its last checkpoint."""
+    from training.sft import job
 
     base = next(iter(work.read("base_policy", Checkpoint)))
-    train_split, dev_split = _traces(work, "train"), _traces(work, "dev")
-    ranks = work.folders("lora_ranks")[0] if work.settings.sft.lora != "none" else None
-    out = work.scratch / FOLDER
-    with work.progress(0) as advance:
-        curve = train(
-            train_split,
-            dev_split,
-            work.folders("base_policy")[0] / FOLDER,
-            out,
-            work.settings.sft,
-            work.settings.curation,
-            work.project.media.view,
-            lambda *_: advance(1),
-            ranks,
-        )
-    out.rename(work.folder / FOLDER)
-    exported(out).rename(work.folder / EXPORTS)
-    points = [asdict(point) for point in curve.points]
-    _draw_curve(work.folder / "curve.png", points)
-    work.digests |= {"weights": curve.weights, "exports": curve.exports}
+    with child.run(work, job.sft, work.settings.sft.threads) as done:
+        done.into(work.folder)
+    weights, told = done.proof.weights, done.proof.result
+    _draw_curve(work.folder / "curve.png", told["points"])
+    work.digests |= {"weights": weights, "exports": told["exports"]}
     work.about |= {
-        "epochs": len(points),
-        "fallen back": sum(point["verdict"] == "fallen" for point in points),
-        "train traces": len(train_split),
-        "nothing to learn": curve.unlearned,
-        "dev traces": len(dev_split),
+        "epochs": len(told["points"]),
+        "fallen back": sum(point["verdict"] == "fallen" for point in told["points"]),
+        "train traces": len(told["learned"]),
+        "nothing to learn": told["unlearned"],
+        "dev traces": told["dev"],
     }
-    parents = (base.id, *(t.id for t in train_split))
-    identity = record_id("sft_policy", 1, {}, parents, curve.weights)
-    yield Accepted(base.id, (Checkpoint(identity, parents, "sft", curve.weights, {"curve": points}),))
+    parents = (base.id, *told["learned"])
+    identity = record_id("sft_policy", 1, {}, parents, weights)
+    yield Accepted(base.id, (Checkpoint(identity, parents, "sft", weights, {"curve": told["points"]}),))
 
 
 @stage(

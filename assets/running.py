@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
-from assets.stage import LINE, MADE_FROM, POLICY, STAGES, Project, Stage, StageError, Work
+from assets.stage import LINE, MADE_FROM, POLICY, STAGES, Project, Stage, StageError, Watch, Work
 from pixelis_pipeline.ledger import artifact, code, dvc
 from pixelis_pipeline.ledger.artifact import Counts
 from pixelis_pipeline.ledger.chain import Input, RunRecord
@@ -79,11 +79,13 @@ def settled(project: Project, stage: Stage, partition: str) -> RunRecord | None:
     return project.ledger.unchanged(stage.key, partition, inputs, stage.code, settings)
 
 
-def run(project: Project, stage: Stage, partition: str, about: Json | None = None) -> Made:
+def run(
+    project: Project, stage: Stage, partition: str, about: Json | None = None, watch: Watch | None = None
+) -> Made:
     """Run one partition of a stage and commit its version, or skip it where nothing has changed.
 
-    `about` is kept in the run record (the Dagster run's id, say). Whatever the body raises passes
-    through, and then no version is made.
+    `about` is kept in the run record (the Dagster run's id, say); `watch` follows what the body has done by
+    a process of its own. Whatever the body raises passes through, and then no version is made.
     """
     ledger = project.ledger
     inputs = upstream(project, stage, partition)
@@ -95,7 +97,7 @@ def run(project: Project, stage: Stage, partition: str, about: Json | None = Non
         return Made(done, True, str(done.about.get("blocked", "")))
     started = time.monotonic()
     with ledger.staging() as folder:
-        work = Work(project, stage, partition, folder, inputs, about=dict(about or {}))
+        work = Work(project, stage, partition, folder, inputs, about=dict(about or {}), watch=watch)
         counts = artifact.write(folder, stage.record, _outcomes(work, settings))
         if counts.inputs != (due := expected(project, stage, inputs)) and due is not None:
             raise StageError(f"{stage.key} [{partition}] took in {due} records and let out {counts.inputs}")

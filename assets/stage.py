@@ -5,12 +5,12 @@ The modules beside this one declare stages; `graph` turns them into Dagster asse
 function from records to outcomes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from assets import batches
 from pixelis_pipeline.ledger import artifact, code
@@ -33,6 +33,23 @@ MADE_FROM = {  # the policies that are measured, controls among them, and the as
     "sft": "sft_policy",
     "sft_no_tools": "sft_policy",
 }
+
+
+class Watch(Protocol):
+    """Who follows a process that a stage starts for long work. It speaks the protocol of Dagster Pipes."""
+
+    def session(self, messages: Path) -> AbstractContextManager[Mapping[str, str]]:
+        """The environment variables by which the process learns that it is followed, and that its messages
+        go to the file `messages`."""
+        ...
+
+    def hear(self, message: Json) -> None:
+        """A message of the protocol."""
+        ...
+
+    def show(self, description: str, numbers: Mapping[str, float], curves: str) -> None:
+        """How far the work is: in words, in numbers by name, and as a Markdown table of curves."""
+        ...
 
 
 class StageError(RuntimeError):
@@ -198,6 +215,7 @@ class Work:
     standing: Sequence[Any] = ()  # on a retry, the records of the inputs that need not be run again
     before: float = 0.0  # on a retry, the seconds that the runs before it took
     afresh: bool = False  # nothing that an earlier run had done may be used
+    watch: Watch | None = None  # who follows a process that is started for the body's work
 
     @property
     def settings(self) -> Settings:

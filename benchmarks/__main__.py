@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from benchmarks import (
+    budget,
     curation,
     demo,
     fingerprints,
@@ -34,6 +35,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], Sequence[Measurement]]] = {
     "requests": lambda given: requests.suite(),
     "curation": lambda given: curation.suite(),
     "scale": lambda given: scale.suite(),
+    "budget": lambda given: budget.suite(),
     "demo": lambda given: demo.suite(given.profile, given.to),
 }
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from assets import driver, graph
 from assets.running import Made
-from assets.stage import Project, Stage
+from assets.stage import Project, Stage, Watch
 from pixelis_pipeline.records import Json
 from pixelis_pipeline.settings import load
 
@@ -22,7 +22,14 @@ from pixelis_pipeline.settings import load
 class Runner(Protocol):
     """`assets.running.run`."""
 
-    def __call__(self, project: Project, stage: Stage, partition: str, about: Json | None = None) -> Made: ...
+    def __call__(
+        self,
+        project: Project,
+        stage: Stage,
+        partition: str,
+        about: Json | None = None,
+        watch: Watch | None = None,
+    ) -> Made: ...
 
 
 def peak() -> int:
@@ -34,12 +41,18 @@ def peak() -> int:
 
 
 def watched(run: Runner, seen: dict[str, dict[str, float]]) -> Runner:
-    """`run`, noting into `seen` what each stage took."""
+    """`run`, noting into `seen` what each stage took: memory in this process, not in those it starts."""
 
-    def run_and_note(project: Project, stage: Stage, partition: str, about: Json | None = None) -> Made:
+    def run_and_note(
+        project: Project,
+        stage: Stage,
+        partition: str,
+        about: Json | None = None,
+        watch: Watch | None = None,
+    ) -> Made:
         peak()
         started = perf_counter()
-        made = run(project, stage, partition, about)
+        made = run(project, stage, partition, about, watch)
         if not made.skipped:
             note = seen.setdefault(stage.key, {"seconds": 0.0, "peak": 0.0})
             note["seconds"] += perf_counter() - started

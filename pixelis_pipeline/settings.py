@@ -362,13 +362,28 @@ class RankSettings(Section):
 
 
 class PolicySettings(Section):
-    """Which policy learns and how long it may think."""
+    """Which policy learns and how long it may think. `weights` is a local folder; `hub`, "owner/name@commit",
+    is fetched from the Hugging Face hub, and only where it is set. `device`, `dtype` and the bounds of a
+    picture's tokens are for the full-size policies."""
 
     name: Literal["nano", "qwen2.5-vl-7b", "qwen3-vl-8b", "qwen3-8b"] = "nano"
     weights: str = ""
+    hub: Annotated[str, Field(pattern=r"^$|^[\w.-]+/[\w.-]+@[0-9a-f]{40}$")] = ""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    picture_tokens_least: Annotated[int, From("P", "of a merged token's size each"), Field(ge=4)] = 64
+    picture_tokens_most: Annotated[int, From("P", "of a merged token's size each"), Field(ge=4)] = 1024
     turns: Annotated[int, From("D", "length prior 6, and the turn that answers"), Field(ge=1)] = 7
     tokens_per_turn: Annotated[int, From("P"), Field(ge=1)] = 72
     batch: Annotated[int, From("P"), Field(ge=1)] = 64
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.weights and self.hub:
+            raise ValueError("weights and hub both name a checkpoint; set one of them")
+        if self.picture_tokens_least > self.picture_tokens_most:
+            raise ValueError("picture_tokens_least is more than picture_tokens_most")
+        return self
 
 
 class EvaluationSettings(Section):
@@ -387,6 +402,18 @@ class OperationsSettings(Section):
 
     resynthesis: Annotated[str, From("P", "cron, UTC: a new batch every Monday at three")] = "0 3 * * 1"
     shard_seconds: Annotated[int, From("P", "between looks at the sources' folders"), Field(ge=5)] = 300
+    silence_seconds: Annotated[
+        float, From("P", "a training that says nothing for so long is ended"), Field(gt=0)
+    ] = 900.0
+    curve_seconds: Annotated[float, From("P", "between points of a live curve"), Field(gt=0)] = 60.0
+
+
+class TrackingSettings(Section):
+    """Which other programs draw a training's scalars (extra `tracking`): TensorBoard's event files, and runs
+    of Weights & Biases, written offline. Decides no output."""
+
+    tensorboard: bool = False
+    wandb: bool = False
 
 
 def _sources() -> dict[str, SourceSettings]:
@@ -416,6 +443,7 @@ class Settings(Section):
     policy: PolicySettings = PolicySettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     operations: OperationsSettings = OperationsSettings()
+    tracking: TrackingSettings = TrackingSettings()
 
     def teacher_for(self, source: str) -> TeacherSettings:
         """The teacher of one source's traces; its endpoint is "none" where the source is left out.
@@ -429,6 +457,16 @@ class Settings(Section):
             chosen = "none"
         model = OWN_TEACHERS.get(chosen, self.teacher.model)
         return self.teacher.model_copy(update={"endpoint": chosen, "model": model})
+
+
+def entire(values: Any) -> Any:
+    """A section as plain JSON with every value, also those that are left out where settings are recorded:
+    what another process needs to load the same settings."""
+    if isinstance(values, Section):
+        return {name: entire(value) for name, value in values}
+    if isinstance(values, dict):
+        return {name: entire(value) for name, value in values.items()}
+    return [entire(value) for value in values] if isinstance(values, tuple) else values
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

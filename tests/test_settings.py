@@ -1,10 +1,11 @@
 """One typed tree: profiles over defaults, the project's file over those, the environment over all."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from pixelis_pipeline.settings import PROFILES, SettingsError, load, provenance
+from pixelis_pipeline.settings import PROFILES, Settings, SettingsError, entire, load, provenance
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +75,14 @@ def test_every_number_of_the_paper_says_where_it_comes_from():
     listed = {name: mark for name, _, mark in provenance()}
     assert listed["synthesis.temperatures"].code == "S" and listed["curation.spot_check"].code == "S"
     assert all(mark.code in "SDMP" for mark in listed.values()) and len(listed) > 30
+
+
+def test_another_process_gets_every_setting(tmp_path: Path):
+    """Also those that are left out where settings are recorded, through JSON."""
+    (tmp_path / "pixelis.toml").write_text(
+        "batches = ['000', '001']\n[engine]\nworkers = 3\n[curation]\nencoder = '/models/clip'\n"
+        "[teacher.prices.ours]\nprompt = 1\ncompletion = 2\n[sources.sa1b]\npath = '/data'\n"
+    )
+    settings = load(tmp_path, "tiny")
+    assert Settings.model_validate(json.loads(json.dumps(entire(settings)))) == settings
+    assert Settings.model_validate(settings.model_dump()) != settings

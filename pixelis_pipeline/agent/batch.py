@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 import numpy as np
@@ -17,14 +18,32 @@ class ImageTokenMismatch(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`ids`, `attention` [batch, length] int64; `positions` [3, batch, length] int64; `pixels`
-    [256 * pictures, 192] float32 and `grid` [pictures, 3] int64, None where no row has a picture."""
+    """`ids` [batch, length] int64; `attention` [batch, length] int64, longer where tokens were read before;
+    `positions` [3, batch, length] int64; `pixels` [256 * pictures, 192] float32 and `grid` [pictures, 3]
+    int64, None where no row has a picture."""
 
     ids: torch.Tensor
     attention: torch.Tensor
     positions: torch.Tensor
     pixels: torch.Tensor | None
     grid: torch.Tensor | None
+
+
+def runs(row: Sequence[int], image: int) -> list[int]:
+    """Lengths of the unbroken runs of image tokens in a row, in order."""
+    return [len(list(run)) for token, run in groupby(row) if token == image]
+
+
+def check_tokens(rows: Sequence[Sequence[int]], image: int, counts: Sequence[int]) -> None:
+    """Raise ImageTokenMismatch unless the rows' runs of image tokens are the pictures' `counts`, in order."""
+    held = [(index, length) for index, row in enumerate(rows) for length in runs(row, image)]
+    if len(held) != len(counts):
+        raise ImageTokenMismatch(f"the rows have places for {len(held)} pictures, there are {len(counts)}")
+    for place, ((index, length), count) in enumerate(zip(held, counts, strict=True)):
+        if length != count:
+            raise ImageTokenMismatch(
+                f"row {index} holds {length} image tokens for picture {place}, which needs {count}"
+            )
 
 
 def rope_positions(ids: torch.Tensor, attention: torch.Tensor, image_id: int) -> torch.Tensor:
@@ -41,17 +60,12 @@ def rope_positions(ids: torch.Tensor, attention: torch.Tensor, image_id: int) ->
 
 
 def collate(rows: Sequence[Sequence[int]], images: Sequence[Image], side: Literal["left", "right"]) -> Batch:
-    """Rows of token ids, one picture (uint8 RGB) each or none at all, padded on `side`.
+    """Rows of token ids, padded on `side`, and the pictures (uint8 RGB) they hold a place for, in order.
 
-    Raises ImageTokenMismatch where a row does not hold exactly its picture's image tokens.
+    Raises ImageTokenMismatch where a run of image tokens is not as long as its picture needs, or has none.
     """
     image_id, pad = words.token(words.IMAGE), words.token(words.PAD)
-    if images and len(rows) != len(images):
-        raise ImageTokenMismatch(f"{len(rows)} rows and {len(images)} pictures")
-    needed = TOKENS if images else 0
-    for index, row in enumerate(rows):
-        if (held := sum(token == image_id for token in row)) != needed:
-            raise ImageTokenMismatch(f"row {index} holds {held} image tokens, its picture needs {needed}")
+    check_tokens(rows, image_id, [TOKENS] * len(images))
     length = max(len(row) for row in rows)
     ids = torch.full((len(rows), length), pad)
     attention = torch.zeros_like(ids)
@@ -63,5 +77,5 @@ def collate(rows: Sequence[Sequence[int]], images: Sequence[Image], side: Litera
     if not images:
         return Batch(ids, attention, positions, None, None)
     pixels = torch.from_numpy(np.concatenate([patches(image) for image in images]))
-    grid = torch.tensor([[1, GRID * MERGE, GRID * MERGE]]).expand(len(rows), 3)
+    grid = torch.tensor([[1, GRID * MERGE, GRID * MERGE]]).expand(len(images), 3)
     return Batch(ids, attention, positions, pixels, grid)

@@ -1,23 +1,113 @@
-"""Batched decoding of one turn, with a key-value cache and left padding."""
+"""Batched decoding with a key-value cache: rows that a policy and its environment write in turns."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch  # noqa: TID253
 from transformers import DynamicCache  # noqa: TID253
 
-from pixelis_pipeline.agent import nano
+from pixelis_pipeline.agent import nano, vocabulary
 from pixelis_pipeline.agent import tokenizer as words
 from pixelis_pipeline.agent.batch import collate
-from pixelis_pipeline.agent.pixels import Image
+from pixelis_pipeline.agent.grammar import ENDS
+from pixelis_pipeline.agent.pixels import GRID, TOKENS, Image
+from pixelis_pipeline.agent.policy import Said
 
-ENDS = ("</call>", "</answer>")
 NEVER = (
     *(words.PAD, words.UNKNOWN, words.IMAGE, words.VIDEO, "<system>", "</system>"),
     *("<user>", "</user>", "<vision>", "</vision>", "<obs>", "</obs>"),
 )
 
 
-@torch.inference_mode()
+def scores(model: nano.Model, hidden: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Log-probabilities [..., vocabulary] of the next token after hidden states [..., hidden], as `say`
+    samples it: divided by the temperature (by 1 at 0), without the marks that only the environment writes."""
+    never = torch.tensor([words.token(mark) for mark in NEVER])
+    found = (model.lm_head(hidden) / (temperature or 1.0)).index_fill(-1, never, -torch.inf)
+    return found.log_softmax(-1)
+
+
+class Conversation:
+    """Token rows that grow turn by turn: `say` lets the policy write, `hear` adds what came back, `keep` goes
+    on with some of the rows. Nothing is read twice: the cache lasts from the picture to the answer."""
+
+    @torch.inference_mode()
+    def __init__(
+        self, model: nano.Model, prompts: Sequence[Sequence[int]], images: Sequence[Image], copies: int = 1
+    ) -> None:
+        """`copies` rows of each prompt, one after the other; what they share is read once. `images` (uint8
+        RGB) are those that the prompts hold a place for, in their order. Raises ImageTokenMismatch."""
+        self._model = model
+        self._past = DynamicCache(config=model.config.get_text_config())
+        batch = collate(prompts, images, "left")
+        last = nano.hidden_states(model, batch, self._past)[:, -1]
+        if copies > 1:
+            self._past.batch_repeat_interleave(copies)
+        self._attention = batch.attention.repeat_interleave(copies, 0)
+        self._place = (batch.positions[0].amax(1) + 1).repeat_interleave(copies)
+        self._last = last.repeat_interleave(copies, 0)
+        self._unread = torch.full((len(prompts) * copies,), -1)  # the last token said, where not yet read
+
+    @torch.inference_mode()
+    def say(self, tokens: int, temperature: float, seed: int) -> list[Said]:
+        """One turn of each row, up to and with its end mark or `tokens` long: greedy at temperature 0, else
+        sampled from `seed`.
+
+        Marks that only the environment may write (observations, questions, pictures) are never chosen.
+        """
+        chance = torch.Generator().manual_seed(seed)
+        ends = torch.tensor([words.token(mark) for mark in ENDS])
+        running = torch.ones(len(self._last), dtype=torch.bool)
+        said: list[torch.Tensor] = []
+        sure: list[torch.Tensor] = []
+        while True:
+            likely = scores(self._model, self._last, temperature)
+            chosen = _choose(likely, temperature, chance)
+            said.append(torch.where(running, chosen, -1))
+            sure.append(likely.gather(1, chosen[:, None])[:, 0])
+            self._unread = torch.where(running, chosen, self._unread)
+            running = running & ~torch.isin(chosen, ends)
+            if not running.any() or len(said) == tokens:
+                break
+            block, self._unread = self._unread[:, None], torch.full_like(self._unread, -1)
+            self._read([row[row >= 0].tolist() for row in block], ())
+        rows, log_probs = torch.stack(said, 1).tolist(), torch.stack(sure, 1).tolist()
+        lengths = [sum(token >= 0 for token in row) for row in rows]
+        read = vocabulary.nano().decode
+        turns = zip(rows, log_probs, lengths, strict=True)
+        return [Said(read(row[:n]), tuple(row[:n]), tuple(sums[:n])) for row, sums, n in turns]
+
+    @torch.inference_mode()
+    def hear(self, rows: Sequence[Sequence[int]], images: Sequence[Image] = ()) -> None:
+        """Add to each row the ids that its environment says; `images` as in the prompts. Raises
+        ImageTokenMismatch."""
+        pairs = zip(self._unread.tolist(), rows, strict=True)
+        self._unread = torch.full_like(self._unread, -1)
+        self._read([[unread] * (unread >= 0) + list(row) for unread, row in pairs], images)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only, in this order."""
+        chosen = torch.tensor(rows)
+        self._past.batch_select_indices(chosen)
+        self._attention, self._place = self._attention[chosen], self._place[chosen]
+        self._last, self._unread = self._last[chosen], self._unread[chosen]
+
+    def _read(self, rows: Sequence[Sequence[int]], images: Sequence[Image]) -> None:
+        """Take the next ids of each row into the cache; a row may have none. Padding stands after them."""
+        block = collate(rows, images, "right")
+        real = block.attention
+        self._attention = torch.cat([self._attention, real], 1)
+        places = block.positions + self._place[:, None]
+        hidden = nano.hidden_states(
+            self._model, replace(block, attention=self._attention, positions=places), self._past
+        )
+        count = real.sum(1)
+        last = hidden[torch.arange(len(rows)), (count - 1).clamp(min=0)]
+        self._last = torch.where((count > 0)[:, None], last, self._last)
+        pictured = torch.eq(block.ids, words.token(words.IMAGE)).sum(1)
+        self._place = self._place + count - pictured + pictured // TOKENS * GRID
+
+
 def generate(
     model: nano.Model,
     prompts: Sequence[str],
@@ -27,40 +117,15 @@ def generate(
     temperature: float,
     seed: int,
 ) -> list[str]:
-    """The turn that follows each prompt, up to and with its end mark or `tokens` long.
-
-    Marks that only the environment may write (observations, questions, pictures) are never chosen.
-    """
+    """The turn that follows each prompt, in whose text marks are marks."""
     if not prompts:
         return []
-    tokenizer = words.shared()
-    ends = torch.tensor([words.token(mark) for mark in ENDS])
-    never = torch.tensor([words.token(mark) for mark in NEVER])
-    pad = words.token(words.PAD)
-    chance = torch.Generator().manual_seed(seed)
-    batch = collate([tokenizer.encode(prompt).ids for prompt in prompts], images, "left")
-    past = DynamicCache(config=model.config.get_text_config())
-    hidden = nano.hidden_states(model, batch, past)[:, -1]
-    attention, place = batch.attention, batch.positions[0].amax(1)
-    running = torch.ones(len(prompts), dtype=torch.bool)
-    said: list[torch.Tensor] = []
-    while True:
-        scores = model.lm_head(hidden)
-        scores[:, never] = -torch.inf
-        chosen = _choose(scores, temperature, chance)
-        said.append(torch.where(running, chosen, pad))
-        running = running & ~torch.isin(chosen, ends)
-        if not running.any() or len(said) == tokens:
-            break
-        place = place + 1
-        attention = torch.cat([attention, attention.new_ones(len(prompts), 1)], dim=1)
-        hidden = nano.next_state(model, said[-1], attention, place, past)
-    rows = torch.stack(said, dim=1).tolist()
-    return [tokenizer.decode([t for t in row if t != pad], skip_special_tokens=False) for row in rows]
+    rows = [words.shared().encode(prompt).ids for prompt in prompts]
+    return [said.text for said in Conversation(model, rows, images).say(tokens, temperature, seed)]
 
 
-def _choose(scores: torch.Tensor, temperature: float, chance: torch.Generator) -> torch.Tensor:
-    """One token a row [batch] from scores [batch, vocabulary]."""
+def _choose(likely: torch.Tensor, temperature: float, chance: torch.Generator) -> torch.Tensor:
+    """One token a row [batch] from log-probabilities [batch, vocabulary]."""
     if temperature == 0:
-        return scores.argmax(-1)
-    return torch.multinomial((scores / temperature).softmax(-1), 1, generator=chance)[:, 0]
+        return likely.argmax(-1)
+    return torch.multinomial(likely.exp(), 1, generator=chance)[:, 0]

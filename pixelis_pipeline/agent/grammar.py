@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pixelis_pipeline.records import Action, canonical
 
+ENDS = ("</call>", "</answer>")  # a turn is over with either
 _CALL = re.compile(r"<think>([^<>]*)</think><call>([A-Z]{2,8}) (\{[^<>]*\})</call>")
 _ANSWER = re.compile(r"<answer>([^<>]*)</answer>")
 
@@ -61,7 +62,7 @@ def read(text: str) -> Call | Answer | Malformed:
         return Answer(answer[1].strip())
     call = _CALL.fullmatch(text)
     if call is None:
-        ended = text.endswith(("</call>", "</answer>"))
+        ended = text.endswith(ENDS)
         return Malformed(text, "not a call or an answer" if ended else "the turn did not end")
     try:
         arguments = json.loads(call[3])

@@ -1,8 +1,10 @@
 """A picture as the nano policy sees it: 128 x 128, cut into the patch rows that Qwen-VL models read.
 
-The stock processor needs torchvision; this is the same layout in NumPy (a test compares the two).
+The stock processor needs torchvision; this is the same layout in NumPy (a test compares the two). Full-size
+policies keep a picture's proportions; how many tokens that makes is counted here too.
 """
 
+import math
 from typing import Any
 
 import cv2
@@ -14,6 +16,7 @@ SIDE, PATCH, MERGE = 128, 8, 2
 GRID = SIDE // (PATCH * MERGE)
 TOKENS = GRID * GRID
 MEAN, DEVIATION = 0.5, 0.25
+NARROW = 200
 
 Image = np.ndarray[Any, Any]
 
@@ -41,3 +44,20 @@ def patches(image: Image) -> Image:
     scaled = (small.astype(np.float32) / 255 - MEAN) / DEVIATION
     cut = scaled.reshape(GRID, MERGE, PATCH, GRID, MERGE, PATCH, 3)
     return np.ascontiguousarray(cut.transpose(0, 3, 1, 4, 6, 2, 5)).reshape(-1, 3 * PATCH * PATCH)
+
+
+def merged(height: int, width: int, unit: int, least: int, most: int) -> tuple[int, int]:
+    """Rows and columns of merged tokens, each `unit` pixels square, that a Qwen-VL makes of a picture whose
+    proportions it keeps: between `least` and `most` of them in all. The rule of transformers' smart_resize
+    (models/qwen2_vl; a test compares the two). (0, 0) for a picture that is over NARROW times as long as it
+    is wide, which they refuse."""
+    if max(height, width) > NARROW * min(height, width):
+        return 0, 0
+    rows, columns = round(height / unit), round(width / unit)
+    if rows * columns > most:
+        shrink = math.sqrt(height * width / (most * unit**2))
+        rows, columns = (max(1, math.floor(side / shrink / unit)) for side in (height, width))
+    elif rows * columns < least:
+        grow = math.sqrt(least * unit**2 / (height * width))
+        rows, columns = (math.ceil(side * grow / unit) for side in (height, width))
+    return rows, columns

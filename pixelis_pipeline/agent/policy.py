@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixelis_pipeline.agent import render, tokenizer
+from pixelis_pipeline.agent import vocabulary as vocabularies
+from pixelis_pipeline.settings import PolicySettings
 
 if TYPE_CHECKING:
+    from pixelis_pipeline.agent.decode import Conversation
+    from pixelis_pipeline.agent.large import LargePolicy
     from pixelis_pipeline.agent.nano import Model
     from pixelis_pipeline.agent.pixels import Image
 
@@ -23,12 +27,36 @@ class PolicyError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """One turn of a policy: its words, marks and all, the ids that were chosen, and each one's
+    log-probability where it was chosen; none where the policy does not tell."""
+
+    text: str
+    ids: tuple[int, ...]
+    log_probs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """`digest` is the sha256 of the weights file."""
 
     model: "Model"
     contract: render.Contract
     digest: str
+
+    @property
+    def vocabulary(self) -> vocabularies.Vocabulary:
+        """What its conversations are encoded with."""
+        return vocabularies.nano()
+
+    def converse(
+        self, prompts: Sequence[Sequence[int]], images: Sequence["Image"], copies: int = 1
+    ) -> "Conversation":
+        """`copies` conversations from each prompt (token ids), side by side; `images` (uint8 RGB) are those
+        that the prompts hold a place for, in their order. Raises ImageTokenMismatch."""
+        from pixelis_pipeline.agent.decode import Conversation
+
+        return Conversation(self.model, prompts, images, copies)
 
     def generate(
         self,
@@ -39,7 +67,7 @@ class Policy:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
-        """One turn for each rendered prompt and its picture (uint8 RGB), at most `tokens` long.
+        """One turn for each rendered prompt, in whose text marks are marks; `images` as in `converse`.
 
         Greedy at temperature 0, else sampled from `seed`. A turn that did not end is returned as it is.
         """
@@ -48,8 +76,28 @@ class Policy:
         return generate(self.model, prompts, images, tokens=tokens, temperature=temperature, seed=seed)
 
 
+def fetched(settings: PolicySettings) -> Path:
+    """The folder of the weights that settings name: `weights`, or the files of `hub` at its commit, from the
+    hub's cache or downloaded. Only JSON and safetensors are asked for."""
+    if not settings.hub:
+        return Path(settings.weights).expanduser()
+    from huggingface_hub import snapshot_download
+
+    name, _, commit = settings.hub.partition("@")
+    return Path(snapshot_download(name, revision=commit, allow_patterns=["*.json", "*.safetensors"]))
+
+
+def opened(folder: Path, settings: PolicySettings) -> "Policy | LargePolicy":
+    """The policy in `folder`, of the kind that settings name. Errors as `load` and `large.load`."""
+    if settings.name == "nano":
+        return load(folder)
+    from pixelis_pipeline.agent import large
+
+    return large.load(folder, settings)
+
+
 def load(folder: Path) -> Policy:
-    """The policy in `folder`.
+    """The nano policy in `folder`.
 
     Raises PolicyError for a folder that is not a checkpoint, RenderMismatch where it was trained under
     another render contract.
@@ -57,7 +105,9 @@ def load(folder: Path) -> Policy:
     for name in (WEIGHTS, CONFIG, TOKENIZER, RENDER):
         if not (folder / name).is_file():
             raise PolicyError(f"{folder / name} is missing: {folder} is no policy checkpoint")
-    contract = render.nano()
+    config = json.loads((folder / CONFIG).read_text())
+    crops = bool(json.loads((folder / RENDER).read_text()).get("pixels", {}).get("crops"))
+    contract = render.nano(sees="vision_config" in config, crops=crops)
     contract.check(folder / RENDER)
     if hashlib.sha256((folder / TOKENIZER).read_bytes()).hexdigest() != contract.tokenizer:
         raise PolicyError(f"{folder / TOKENIZER} is not the tokenizer of its render contract")
@@ -65,7 +115,7 @@ def load(folder: Path) -> Policy:
 
     from pixelis_pipeline.agent import nano
 
-    model = nano.build(nano.from_json(json.loads((folder / CONFIG).read_text())), seed=0)
+    model = nano.build(nano.from_json(config), seed=0)
     weights = load_file(folder / WEIGHTS)
     expected = {name: weight.shape for name, weight in model.named_parameters()}
     found = {name: weight.shape for name, weight in weights.items()}
@@ -76,12 +126,15 @@ def load(folder: Path) -> Policy:
     return Policy(model.eval(), contract, hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest())
 
 
-def save(model: "Model", folder: Path) -> str:
-    """Write the checkpoint folder, whole or not at all; gives the sha256 of its weights.
+def save(model: "Model", folder: Path, crops: bool = False) -> str:
+    """Write the checkpoint folder, whole or not at all; gives the sha256 of its weights. `crops` tells
+    whether it was trained on conversations that show what ZOOM made.
 
     A folder that is there already is replaced.
     """
     from safetensors.torch import save_file
+
+    from pixelis_pipeline.agent import nano
 
     staged = folder.with_name(folder.name + ".staged")
     shutil.rmtree(staged, ignore_errors=True)
@@ -90,7 +143,7 @@ def save(model: "Model", folder: Path) -> str:
     save_file(weights, staged / WEIGHTS, metadata={"format": "pt"})
     (staged / CONFIG).write_text(model.config.to_json_string())
     (staged / TOKENIZER).write_text(tokenizer.shared().to_str())
-    render.nano().write(staged / RENDER)
+    render.nano(sees=nano.sees(model), crops=crops).write(staged / RENDER)
     digest = hashlib.sha256((staged / WEIGHTS).read_bytes()).hexdigest()
     if folder.exists():
         shutil.rmtree(folder)

@@ -7,8 +7,9 @@ policy that is shown something else than in training is measured wrongly without
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jinja2
@@ -19,16 +20,73 @@ from pixelis_pipeline.records import Json, Question, canonical
 from pixelis_pipeline.tools.contract import ARGUMENTS
 from pixelis_pipeline.tools.registry import schemas
 
-TEMPLATE = (
-    "<system>{{ system }}</system>"
-    "<user><vision>{{ '<image>' * image_tokens }}</vision>{{ question | plain }}</user>"
-    "{% for turn in turns %}{{ turn.said }}<obs>{{ turn.heard | plain }}</obs>{% endfor %}{{ ending }}"
-)
 SYSTEM = "Answer the question about the picture. Tools: SEG ZOOM OCR PROP."
+_SLOT = re.compile("\0(\\d+)(p?)\0")  # stands in the rendered template for a text that is not its own
 HISTORY = (
     "All turns are kept. The picture of the question is shown once; the crops that ZOOM makes are not "
     "shown, they are read through the tools that take an image index."
 )
+CROPS = "All turns are kept. The picture of the question is shown once, each crop with the turn that made it."
+NARROW = " A picture over 200 times as long as it is wide is not shown."
+BLIND = "All turns are kept. No picture is shown; what is in it is read through the tools."
+INSTRUCTIONS = """\
+Answer the question about {picture}. Write one turn at a time: a thought and one call, or the answer.
+<think>thought</think><call>NAME {{"argument":value}}</call>
+<answer>answer</answer>
+What the tool returns follows the call. Coordinates are integers 0-999 over a picture's width and height.
+Tools, with JSON schemas of their arguments:
+{tools}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What stands before and after each part of the conversation, in the special tokens of a vocabulary.
+    `vision` is None for a policy without sight."""
+
+    system: tuple[str, str]
+    user: tuple[str, str]
+    heard: tuple[str, str]
+    vision: tuple[str, str] | None
+    image: str
+
+
+NANO = Marks(
+    system=("<system>", "</system>"),
+    user=("<user>", "</user>"),
+    heard=("<obs>", "</obs>"),
+    vision=("<vision>", "</vision>"),
+    image="<image>",
+)
+QWEN = Marks(  # ChatML, as the Qwen models were trained on it; what a tool returns is a turn of the user's
+    system=("<|im_start|>system\n", "<|im_end|>\n"),
+    user=("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"),
+    heard=(
+        "<|im_end|>\n<|im_start|>user\n<tool_response>\n",
+        "\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
+    ),
+    vision=("<|vision_start|>", "<|vision_end|>"),
+    image="<|image_pad|>",
+)
+
+
+def template(marks: Marks, crops: bool = False) -> str:
+    """The one chat template, written in the marks of a vocabulary. With `crops` a turn that made a picture
+    shows it before its words."""
+
+    def around(pair: tuple[str, str], inner: str) -> str:
+        return pair[0] + inner + pair[1]
+
+    def shown(count: str) -> str:
+        return around(marks.vision, f"{{{{ '{marks.image}' * {count} }}}}") if marks.vision else ""
+
+    crop = "{% if turn.tokens %}" + shown("turn.tokens") + "{% endif %}" if crops else ""
+    return (
+        around(marks.system, "{{ system }}")
+        + around(marks.user, shown("image_tokens") + "{{ question | plain }}")
+        + "{% for turn in turns %}{{ turn.said }}"
+        + around(marks.heard, crop + "{{ turn.heard | plain }}")
+        + "{% endfor %}{{ ending }}"
+    )
 
 
 class RenderMismatch(ValueError):
@@ -37,16 +95,28 @@ class RenderMismatch(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One past turn: what the policy said, word for word, and the observation it heard."""
+    """One past turn: what the policy said, word for word, the observation it heard, and height and width
+    of the picture that came with it."""
 
     said: str
     heard: str
+    picture: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a conversation. `marks` tells whether marks that stand in it are marks: in the template's own
+    words and in a turn written by the grammar they are, in what the template filters as `plain` never."""
+
+    text: str
+    marks: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
     """All that decides what a policy is shown. `tools` are the schemas its calls are checked against;
-    `tokenizer` the sha256 of the tokenizer's JSON; `pixels` how a picture becomes patches."""
+    `tokenizer` the sha256 of the tokenizer's JSON; `pixels` how a picture becomes patches, empty for a
+    policy without sight."""
 
     template: str
     system: str
@@ -59,6 +129,19 @@ class Contract:
     def digest(self) -> str:
         """sha256 hex over the whole contract."""
         return hashlib.sha256(canonical(asdict(self))).hexdigest()
+
+    @property
+    def crops(self) -> bool:
+        """Whether the pictures that turns make are shown too."""
+        return bool(self.pixels.get("crops"))
+
+    def tokens(self, height: int, width: int) -> int:
+        """How many image tokens a picture of that size is shown as; 0 where it is not shown."""
+        if not self.pixels or "tokens" in self.pixels:
+            return int(self.pixels.get("tokens", 0))
+        bounds = {name: self.pixels[name] for name in ("unit", "least", "most")}
+        rows, columns = pixels.merged(height, width, **bounds)
+        return rows * columns
 
     def write(self, path: Path) -> None:
         """Store the contract with its digest as JSON."""
@@ -78,22 +161,45 @@ class Contract:
 
 
 @functools.cache
-def nano() -> Contract:
-    """The contract of the nano policy."""
+def nano(sees: bool = True, crops: bool = False) -> Contract:
+    """The contract of the nano policy, or of its text-only kin. With `crops` it is shown what ZOOM made; the
+    base policy never was, and a policy is what it was trained to be. ValueError for crops without sight."""
+    if crops and not sees:
+        raise ValueError("a policy without sight is shown no crops")
     return Contract(
-        template=TEMPLATE,
+        template=template(NANO if sees else replace(NANO, vision=None), crops),
         system=SYSTEM,
         tools=tuple(schemas(ARGUMENTS)),
-        pixels=pixels.describe(),
+        pixels=pixels.describe() | ({"crops": True} if crops else {}) if sees else {},
         tokenizer=hashlib.sha256(tokenizer.shared().to_str().encode()).hexdigest(),
-        history=HISTORY,
+        history=(CROPS if crops else HISTORY) if sees else BLIND,
+    )
+
+
+def qwen(tokenizer: str, pixels: Json) -> Contract:
+    """The contract of a full-size policy: its vocabulary's marks, the tools' schemas in the system turn.
+
+    `pixels` holds unit (pixels a side of a merged token), least and most (tokens a picture), patch, merge,
+    mean and deviation; it is empty for a policy without sight.
+    """
+    tools = tuple(schemas(ARGUMENTS))
+    return Contract(
+        template=template(QWEN, crops=True) if pixels else template(replace(QWEN, vision=None)),
+        system=INSTRUCTIONS.format(
+            picture="the picture" if pixels else "a picture that only the tools can see",
+            tools="\n".join(canonical(tool["function"]).decode() for tool in tools),
+        ),
+        tools=tools,
+        pixels={**pixels, "crops": True} if pixels else {},
+        tokenizer=tokenizer,
+        history=CROPS + NARROW if pixels else BLIND,
     )
 
 
 @functools.cache
 def _template(source: str) -> jinja2.Template:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
-    environment.filters["plain"] = plain
+    environment.filters["plain"] = lambda slot: f"{slot[:-1]}p\0"
     return environment.from_string(source)
 
 
@@ -102,13 +208,60 @@ def asked(question: Question) -> str:
     return question.text + ("\nChoices: " + " | ".join(question.choices) if question.choices else "")
 
 
-def render(contract: Contract, question: str, turns: Sequence[Turn], ending: str = "") -> str:
-    """The whole conversation as text: a prompt where `ending` is empty, a training text where it is the
-    final turn."""
-    return _template(contract.template).render(
+def spans(
+    contract: Contract,
+    question: str,
+    turns: Sequence[Turn],
+    ending: str = "",
+    picture: tuple[int, int] = (pixels.SIDE, pixels.SIDE),
+) -> list[Span]:
+    """The whole conversation: a prompt where `ending` is empty, a training text where it is the final turn.
+    `picture` is the height and width of the question's.
+
+    The template is filled with numbered slots and cut at them, so that no text that goes into it is ever
+    searched for the template's marks.
+    """
+    texts: list[str] = []
+
+    def slot(text: str) -> str:
+        texts.append(text)
+        return f"\0{len(texts) - 1}\0"
+
+    whole = _template(contract.template).render(
         system=contract.system,
-        image_tokens=contract.pixels["tokens"],
-        question=question,
-        turns=turns,
-        ending=ending,
+        image_tokens=contract.tokens(*picture),
+        question=slot(question),
+        turns=[
+            {
+                "said": slot(turn.said),
+                "heard": slot(turn.heard),
+                "tokens": contract.tokens(*turn.picture) if contract.crops and turn.picture else 0,
+            }
+            for turn in turns
+        ],
+        ending=slot(ending),
     )
+    made: list[Span] = []
+    end = 0
+    for found in _SLOT.finditer(whole):
+        text, foreign = texts[int(found[1])], bool(found[2])
+        made += [Span(whole[end : found.start()], True), Span(plain(text) if foreign else text, not foreign)]
+        end = found.end()
+    return [span for span in (*made, Span(whole[end:], True)) if span.text]
+
+
+def reply(contract: Contract, heard: str, picture: tuple[int, int] | None = None) -> list[Span]:
+    """What the template lays after a turn of the policy's: the observation, with height and width of the
+    picture that came with it."""
+    return spans(contract, "", [Turn("", heard, picture)])[len(spans(contract, "", ())) :]
+
+
+def render(
+    contract: Contract,
+    question: str,
+    turns: Sequence[Turn],
+    ending: str = "",
+    picture: tuple[int, int] = (pixels.SIDE, pixels.SIDE),
+) -> str:
+    """`spans` as one text."""
+    return "".join(span.text for span in spans(contract, question, turns, ending, picture))

@@ -4,8 +4,8 @@ Of its own module a stage uses what its names lead to: functions, classes and mo
 those name in turn. Of other modules it uses the whole file, and the packages they lie in.
 
 Left out on purpose: `settings`, because what it resolves to for a stage is hashed apart and a new default
-elsewhere must not make every artifact stale; the ledger and the running of stages, because they move
-records and do not make them.
+elsewhere must not make every artifact stale; the ledger, the running of stages and the processes that
+trainings run in, because they move records and do not make them.
 """
 
 import ast
@@ -24,7 +24,14 @@ from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import Json
 
 FIRST_PARTY = ("assets", "training", "evaluation", "pixelis_pipeline")
-LEFT_OUT = ("pixelis_pipeline.settings", "pixelis_pipeline.ledger", "assets.stage", "assets.running")
+LEFT_OUT = (
+    "pixelis_pipeline.settings",
+    "pixelis_pipeline.ledger",
+    "assets.stage",
+    "assets.running",
+    "assets.child",
+    "training.child",
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -68,6 +68,7 @@ def test_nothing_that_may_cost_money_is_on_by_default():
     assert {s.name for s in repository.sensor_defs} == {"new_raw_shards", "dead_runs"}
 
 
+@pytest.mark.slow
 def test_a_tick_opens_one_batch_however_often_it_is_evaluated(tmp_path: Path):
     made = project(tmp_path)
     with instance_of(made) as instance:
@@ -125,6 +126,7 @@ def test_a_batch_that_nobody_opened_is_refused_by_name(tmp_path: Path):
 # Dead runs and the pool -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_died_is_failed_and_a_live_one_is_left_alone(tmp_path: Path):
     made = project(tmp_path)
 

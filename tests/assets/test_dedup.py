@@ -19,6 +19,8 @@ from pixelis_pipeline.settings import MediaLimits
 from pixelis_pipeline.world.clip import encode
 from pixelis_pipeline.world.scene import draw_scene
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 REALDATA = Path(os.environ.get("PIXELIS_REALDATA", ROOT.parent / "shared" / "realdata"))
 

@@ -32,6 +32,7 @@ def ids(made: Project) -> list[str]:
     return [each.id for each in artifact.records(folder, Trajectory)]
 
 
+@pytest.mark.slow
 def test_off_there_is_no_file(splits: Project) -> None:
     assert encoding.version(splits, "") == {} and encoding.opened(splits) is None
     assert not [folder for folder in folders(splits) if (folder / vectors.EMBEDDINGS).exists()]

@@ -157,6 +157,7 @@ def test_only_an_amount_is_a_budget(root: Path, amount: str, capsys: pytest.Capt
     assert "is no amount of dollars above 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_has_the_budget_and_tells_the_estimate_before_it_asks(
     root: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -229,6 +229,7 @@ def test_a_backend_that_breaks_or_is_missing(tried: Callable[..., Any], here: Pa
     assert tried("ZOOM", "--image", "scene.png", "--box", "0", "0", "9", "9")[0] == 0  # needs no SEG
 
 
+@pytest.mark.slow
 def test_help_teaches_by_examples() -> None:
     for words in (["tools", "--help"], ["tools", "try", "--help"]):
         done = subprocess.run(

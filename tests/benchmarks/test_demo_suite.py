@@ -12,7 +12,7 @@ BLOCK = 200_000_000
 def test_each_stage_has_its_own_peak():
     """One stage takes 200 MB and gives them back; the next takes none."""
 
-    def run(project: Any, stage: Any, partition: str, about: Any = None) -> Any:
+    def run(project: Any, stage: Any, partition: str, about: Any = None, watch: Any = None) -> Any:
         held = b"\x01" * BLOCK if stage.key == "large" else b""
         return SimpleNamespace(skipped=stage.key == "skipped", held=len(held))
 

@@ -26,6 +26,7 @@ def test_pictures_are_distinct_jpegs_with_the_bytes_of_photographs(paths: list[P
     assert 0.6 < 8 * fresh.stat().st_size / whole[..., 0].size < 2.2
 
 
+@pytest.mark.slow
 def test_every_method_hashes_the_same_files_in_their_order(paths: list[Path]) -> None:
     methods = dict.fromkeys(("ours", "our_look", "imagehash"), HERE)
     found = fingerprints.in_turns(methods, paths, processes=2, part=3)

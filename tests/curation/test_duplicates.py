@@ -33,6 +33,7 @@ def kept(found: Deduplication) -> list[Trajectory]:
     return [record for o in found.outcomes if isinstance(o, Accepted) for record in o.records]
 
 
+@pytest.mark.slow
 def test_planted_copies_are_found_and_the_rest_is_kept(gallery: Any, settings: CurationSettings) -> None:
     """Recall and false positives of the stage itself, over scenes, pages with pictures and bare print."""
     rng = np.random.default_rng(8)
@@ -81,6 +82,7 @@ def test_two_pictures_of_one_hash_stay_two(gallery: Any, settings: CurationSetti
     assert len(rejected(deduplicate(found, trusting, gallery.pixels, gallery.frames))) == 1
 
 
+@pytest.mark.slow
 def test_bare_print_collides_by_hash_alone(gallery: Any, settings: CurationSettings) -> None:
     """Without the floor these distinct pages would go: the test above could not fail otherwise."""
     pages = [

@@ -79,6 +79,7 @@ def test_equals_brute_force(name: str, distance: int) -> None:
     assert equal(within(hashes, distance), upper(brute_force(hashes, hashes, distance)))
 
 
+@pytest.mark.slow
 def test_equals_brute_force_on_many_with_pairs_at_every_distance() -> None:
     hashes = planted(20_000, furthest=10)
     i, j, bits = upper(brute_force(hashes, hashes, 10))
@@ -132,6 +133,7 @@ VALUES = st.builds(
 LISTS = st.lists(VALUES, max_size=40).map(lambda values: np.array(values, np.uint64))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(plans(), LISTS, LISTS, st.integers(1, 9))
 def test_any_bands_blocks_and_threads_find_the_same(plan: tuple, left: np.ndarray, right: np.ndarray, n: int):

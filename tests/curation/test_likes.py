@@ -94,6 +94,7 @@ def test_a_flipped_or_turned_copy_is_removed_with_an_encoder_and_not_without(
     assert not removed(deduplicate(found, settings, gallery.pixels, gallery.frames))
 
 
+@pytest.mark.slow
 def test_pages_of_one_template_stay(gallery: Any, settings: CurationSettings, tmp_path: Path) -> None:
     """Their embeddings are near, and so benign: other words stand in the same places. A page turned round is
     the same page, unless words are known and differ."""
@@ -116,6 +117,7 @@ def test_pages_of_one_template_stay(gallery: Any, settings: CurationSettings, tm
     assert not removed(deduplicate(found, settings, gallery.pixels, gallery.frames, None, seen))
 
 
+@pytest.mark.slow
 def test_pages_of_one_picture_margins_and_face_are_told_apart_by_their_words(
     gallery: Any, settings: CurationSettings
 ) -> None:

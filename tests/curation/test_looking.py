@@ -22,6 +22,8 @@ from pixelis_pipeline.settings import CurationSettings, EngineSettings, MediaLim
 from pixelis_pipeline.world.clip import encode
 from pixelis_pipeline.world.scene import draw_scene
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def media(tmp_path: Path) -> list[Media]:

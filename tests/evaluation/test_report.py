@@ -289,6 +289,7 @@ def browser(tmp_path: Path) -> Iterator[Any]:
     found.quit()
 
 
+@pytest.mark.slow
 def test_the_filter_works_in_a_browser(browser: Any, page: str, tmp_path: Path) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.select import Select

@@ -27,6 +27,8 @@ from pixelis_pipeline.verify.replay import replay
 from pixelis_pipeline.world.build import build
 from pixelis_pipeline.world.truth import truth
 
+pytestmark = pytest.mark.slow
+
 NOWHERE = Endpoint("embedded", "http://127.0.0.1:9/v1", "embedded")
 # The calls of a positive trace; where its length is not given by its task, one of the call that it repeats.
 ACTIONS = {

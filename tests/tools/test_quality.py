@@ -13,6 +13,8 @@ from pixelis_pipeline.records import Action
 from pixelis_pipeline.tools.contract import Workspace
 from pixelis_pipeline.tools.registry import Registry, default_registry
 
+pytestmark = pytest.mark.slow
+
 SEED = 90_210
 COUNTS = {"SEG": 16, "TRK": 6, "OCR": 8, "ZOOM": 8, "TEMP": 6, "PROP": 32}
 

@@ -12,6 +12,8 @@ from safetensors.numpy import save_file
 from pixelis_pipeline.tools.contract import SegArguments, ToolError, Workspace
 from pixelis_pipeline.tools.sam2_package import Sam2Package
 
+pytestmark = pytest.mark.slow
+
 BUILD = """
 class Model:
     def load_state_dict(self, tensors):

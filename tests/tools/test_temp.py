@@ -58,6 +58,7 @@ def _world(folder: Path, seed: int, items: int) -> list[float]:
     return values
 
 
+@pytest.mark.slow
 def test_the_windows_of_unseen_clips_are_found(tmp_path: Path) -> None:
     values = np.array(_world(tmp_path, SEED, 8))
     print(

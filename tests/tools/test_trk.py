@@ -121,6 +121,7 @@ def mean_hota(kind: str, count: int) -> float:
     return float(np.mean(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "count"), [("starqa", 4), ("ego4d", 4), ("crossing", 8)])
 def test_the_bar_on_unseen_films_over_photographs(kind: str, count: int) -> None:
     assert mean_hota(kind, count) >= 0.70

@@ -19,6 +19,8 @@ from pixelis_pipeline.records import Accepted, Failed, Outcome, Rejected, Trajec
 from pixelis_pipeline.settings import MediaLimits, ReplaySettings, ToolSettings
 from pixelis_pipeline.verify.batch import Bench, replay_all
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

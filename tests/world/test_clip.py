@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 _BUILD = """
 import hashlib, sys, tempfile
 from pathlib import Path
@@ -24,6 +26,7 @@ def _built(filler: str) -> str:
     return run.stdout
 
 
+@pytest.mark.slow
 def test_unset_memory_does_not_reach_the_bytes() -> None:
     """Fails with x264's macroblock tree switched on."""
     plain, filled, other = (_built(filler) for filler in ("0", "1", "170"))

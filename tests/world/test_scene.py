@@ -106,6 +106,7 @@ def test_labels_lie_free_inside_the_picture(scenes: list[Scene]) -> None:
         assert np.ptp(scene.image[y0:y1, x0:x1].mean(axis=2)) > 150, "ink and plate contrast"
 
 
+@pytest.mark.slow
 def test_false_twins_by_phash() -> None:
     """Over 300 scenes of mixed grounds at most 2 % have another within distance 8 of 64."""
     codes = np.array(

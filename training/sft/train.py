@@ -42,7 +42,7 @@ class Curve:
 
 def exported(out: Path) -> Path:
     """The folder of what is exported beside the policy folder `out`."""
-    return out.with_name(out.name + ".exports")
+    return out.with_name("exports")
 
 
 def train(

@@ -428,6 +428,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [False, True])
 def test_a_run_that_ends_at_any_note_is_taken_up_without_paying_twice(
     late: bool, store: AnswerStore, monkeypatch: pytest.MonkeyPatch

@@ -82,6 +82,7 @@ TABLE = st.dictionaries(st.text(), JSON, max_size=4)
 WORDS = st.text(st.characters(exclude_categories=()))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     pairs=st.lists(
@@ -171,6 +172,7 @@ def test_only_a_digest_is_a_key(store: AnswerStore, key: str) -> None:
             use(key)
 
 
+@pytest.mark.slow
 def test_thousands_of_keys_are_looked_up_in_their_order(store: AnswerStore) -> None:
     requests = [numbered(number) for number in range(2_000)]
     with ThreadPoolExecutor(8) as pool:
