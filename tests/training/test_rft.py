@@ -126,7 +126,9 @@ def test_what_a_rollout_holds_is_its_prompt_what_it_said_and_what_it_heard(taugh
         ids, said = np.array(each.ids), np.array(each.said)
         assert len(ids) == len(said) and said.sum() == len(each.log_probs) and not said[: each.prompt].any()
         whole = words.shared().decode(list(ids), skip_special_tokens=False)
-        assert whole.startswith(render.render(render.nano(), each.prediction.question.text, ()))
+        assert whole.startswith(
+            render.render(policy.load(taught).contract, each.prediction.question.text, ())
+        )
         opens, closes = (ids == words.token(mark) for mark in ("<obs>", "</obs>"))
         observed = (opens.cumsum() - closes.cumsum() + closes) > 0
         assert not (said & observed).any() and (said | observed)[each.prompt :].all()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pixelis_pipeline.records import Prediction, canonical
 from pixelis_pipeline.settings import RewardSettings
 
 Array = np.ndarray[Any, Any]
@@ -79,6 +80,18 @@ def rewards(
     scaled = [_scaled(term, settings.deviation_floor) for term in (curious, coherent)]
     total = answer + settings.curiosity * scaled[0] + settings.coherence * scaled[1] - paid
     return Rewards(total, answer, paid, curious, coherent, *scaled)
+
+
+def unseen(told: Sequence[Prediction]) -> tuple[list[Rollout], dict[str, Scale]]:
+    """Predictions of which no head has said anything: answer and penalty are all they can earn."""
+    made = []
+    for each in told:
+        n = len(each.steps)
+        calls = [canonical([step.action.name, step.action.arguments]).decode() for step in each.steps]
+        valid, nothing = [step.valid for step in each.steps], np.zeros(n)
+        task = each.question.task
+        made.append(Rollout(each.correct, task, calls, valid, np.zeros((n, 1)), nothing, nothing, nothing))
+    return made, {each.family: Scale(0.0, 1.0) for each in made}
 
 
 def penalty(rollout: Rollout, settings: RewardSettings) -> float:

@@ -121,7 +121,7 @@ def train(
                 trainer.go_on()
             if course.ended is None:
                 trainer.train()
-        weights = policies.save(trainer.plain.eval(), out / POLICY)
+        weights = trainer.keep(out / POLICY)
     finally:
         torch.set_num_threads(threads)
     course = trainer.course

@@ -16,6 +16,7 @@ processes, the reference adapter of a LoRA policy, when to log and to save. What
 The module is imported only where a policy is trained.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -32,8 +33,9 @@ from trl import GRPOConfig, GRPOTrainer  # noqa: TID253
 from trl.trainer.utils import use_adapter  # noqa: TID253
 
 from pixelis_pipeline.agent import policy as policies
-from pixelis_pipeline.agent import tokenizer as words
+from pixelis_pipeline.agent.large import LargePolicy
 from pixelis_pipeline.agent.sampled import Sampled, sample
+from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import Question
 from training import checkpoint
 from training.rft import objective
@@ -42,11 +44,11 @@ from training.rft.groups import advantages
 from training.rft.heads import Heads, Loss
 from training.rft.recipe import Ground, Recipe
 from training.rft.record import Line, Log, line, rolled
-from training.rft.rewards import Rewards, rewards
+from training.rft.rewards import Rewards, rewards, unseen
 from training.rft.scales import Scales
 from training.rft.states import states
 
-STATE, STAGES, WEIGHT_DECAY = "state.safetensors", "stages", 0.01
+STATE, HEADS, STAGES, WEIGHT_DECAY = "state.safetensors", "heads-{:05}.safetensors", "stages", 0.01
 # The intrinsic terms of each baseline: curiosity, and what is asked of neighbouring steps.
 TERMS = {
     "none": (False, False),
@@ -94,17 +96,19 @@ def _elsewhere(**given: Any) -> list[float]:
 
 
 class Reinforcement(GRPOTrainer):
-    """A run from `course.step` on. `policy` learns; `reference` is the policy that it started from, None
-    where it is a LoRA policy, which holds its reference as a second adapter."""
+    """A run from `course.step` on. `policy` learns; `reference` is the model that it started from, None for a
+    LoRA policy, of whose adapter TRL keeps a copy. Without `heads` (they read the nano policy only) nothing
+    intrinsic is measured. Several processes only with a full-size policy: the nano's backbone is called past
+    what would share its gradients."""
 
     def __init__(
         self,
-        policy: policies.Policy,
+        policy: policies.Policy | LargePolicy,
         reference: Any | None,
         ground: Ground,
         recipe: Recipe,
-        heads: Heads,
-        scales: Scales,
+        heads: Heads | None,
+        scales: Scales | None,
         course: Course,
         out: Path,
         progress: Callable[[Line], None] | None,
@@ -122,12 +126,13 @@ class Reinforcement(GRPOTrainer):
         super().__init__(
             policy.model,
             reward_funcs=_elsewhere,
-            args=_arguments(recipe, out, course.controller.beta if adapted else 0.0),
+            args=_arguments(recipe, out, policy.model, course.controller.beta if adapted else 0.0),
             train_dataset=Dataset.from_list(asked),
-            processing_class=_processor(),
+            processing_class=_processor(policy),
         )
-        if not adapted:
-            assert reference is not None
+        if self.accelerator.num_processes > 1 and isinstance(policy, policies.Policy):
+            raise RuntimeError("the nano policy learns in one process")
+        if reference is not None:
             self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
         self.beta = course.controller.beta
         self.remove_callback(PrinterCallback)
@@ -145,20 +150,34 @@ class Reinforcement(GRPOTrainer):
         )
         return self.lr_scheduler
 
-    @property
-    def plain(self) -> Any:
-        """The policy's model, out of what distributes it and adapts it."""
-        model = self.accelerator.unwrap_model(self.model)
-        return model.get_base_model() if is_peft_model(model) else model
+    def bare(self, model: Any) -> Any:
+        """A model out of what distributes it and adapts it."""
+        inner = self.accelerator.unwrap_model(model)
+        return inner.get_base_model() if is_peft_model(inner) else inner
 
     @contextmanager
     def reference(self) -> Iterator[Any]:
         """The model that the divergence is measured from."""
         if self.ref_model is not None:
-            yield self.accelerator.unwrap_model(self.ref_model)
+            yield self.ref_model
         else:
             with use_adapter(self.accelerator.unwrap_model(self.model), "ref"):
-                yield self.plain
+                yield self.model_wrapped
+
+    def read(self, model: Any, group: Sequence[Sampled]) -> torch.Tensor:
+        """How likely the policy, or the reference, finds what the group said [tokens]."""
+        if isinstance(self.policy, LargePolicy):
+            return objective.fused_log_probs(self.policy, model, group)
+        return objective.log_probs(self.bare(model), group, self.recipe.rft.temperature)
+
+    def keep(self, folder: Path) -> str:
+        """Write the policy, or its adapter, as it is now; gives the sha256 of the weights."""
+        whole = self.accelerator.unwrap_model(self.model)
+        if not is_peft_model(whole):
+            return policies.save(whole, folder)
+        whole.save_pretrained(folder, selected_adapters=["default"])
+        self.policy.contract.write(folder / policies.RENDER)
+        return sha256(folder / "adapter_model.safetensors")
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """The rows' rollouts as groups, ready for the loss; `batch` holds what all processes found."""
@@ -167,15 +186,16 @@ class Reinforcement(GRPOTrainer):
         questions = [self.ground.questions[row["question"]] for row in inputs[:: rft.group]]
         mine = self._sample(questions, index)
         parts = [mine[start : start + rft.group] for start in range(0, len(mine), rft.group)]
-        with torch.inference_mode(), self.reference() as model:
-            known = [objective.log_probs(model, group, rft.temperature) for group in parts]
-        said = torch.tensor([value for each in mine for value in each.log_probs])
-        apart = objective.divergence(said, torch.cat(known)).double().tolist()
+        with torch.no_grad():
+            with self.reference() as model:
+                known = [self.read(model, group) for group in parts]
+            now = [self._said(group) for group in parts]
+        apart = objective.divergence(torch.cat(now), torch.cat(known)).double().tolist()
         whole, kl = gather_object(mine), np.array(gather_object(apart))
         earned, loss = self._earned(whole)
         worth, kept = advantages(earned.total, rft.group)
         self.batch = Batch(whole, earned, worth, kept, kl, loss)
-        lengths = np.array([len(each.log_probs) for each in whole])
+        lengths = np.array([sum(each.said) for each in whole])
         told = lengths[kept.repeat(rft.group)].sum() / self.accelerator.num_processes
         own = slice(index * len(parts), (index + 1) * len(parts))
         groups = [
@@ -186,9 +206,15 @@ class Reinforcement(GRPOTrainer):
         ]
         return {"order": torch.arange(len(groups)), "groups": groups}
 
+    def _said(self, group: Sequence[Sampled]) -> torch.Tensor:
+        """How likely the policy found what the group said [tokens]: it told, or is asked now."""
+        if all(each.log_probs for each in group):
+            return torch.tensor([value for each in group for value in each.log_probs])
+        return self.read(self.model_wrapped, group)
+
     def _sample(self, questions: Sequence[Question], process: int) -> list[Sampled]:
         """The run and the step stand in place of a digest of weights that are never written."""
-        rft, model = self.recipe.rft, self.plain
+        rft, model = self.recipe.rft, self.bare(self.model)
         learning = model.training
         model.eval()
         try:
@@ -212,8 +238,10 @@ class Reinforcement(GRPOTrainer):
         baseline or the stage leaves out weigh nothing."""
         recipe = self.recipe
         told = [each.prediction for each in batch]
+        if self.heads is None or self.scales is None:
+            return rewards(*unseen(told), recipe.reward), None
         with self.reference() as model:
-            found = states(model, told, [each.image for each in batch], recipe.heads)
+            found = states(self.bare(model), told, [each.images[0] for each in batch], recipe.heads)
         seen = self.heads.judge(found, [each.correct for each in told])
         intrinsic = self.course.stage == "intrinsic"
         curious, neighbours = TERMS[recipe.rft.intrinsic] if intrinsic else (False, False)
@@ -232,9 +260,10 @@ class Reinforcement(GRPOTrainer):
             # Not read at all, so that where all are dropped no weight has a gradient and the optimiser leaves
             # it alone: a gradient of zeros would still let momentum and decay move it.
             return torch.zeros((), requires_grad=True)
-        now = objective.log_probs(self.plain, group.rollouts, self.recipe.rft.temperature)
-        gain = objective.spread(group.worth, group.rollouts)
-        return objective.loss(now, group.reference.clone(), gain, self.beta) * group.share
+        with self.accelerator.autocast():
+            now = self.read(model, group.rollouts)
+        gain = objective.spread(group.worth, group.rollouts).to(now.device)
+        return objective.loss(now, group.reference, gain, self.beta) * group.share
 
     def step_taken(self) -> None:
         """Bring the course up to date; a stage that is over leaves its policy behind."""
@@ -242,7 +271,7 @@ class Reinforcement(GRPOTrainer):
         self.before, rft = self.course, self.recipe.rft
         now = advance(self.before, self.batch.measured, rft, self.recipe.pid)
         if now.stage != self.before.stage or now.ended is not None:
-            weights = policies.save(self.plain, self.out / STAGES / self.before.stage)
+            weights = self.keep(self.out / STAGES / self.before.stage)
             now = replace(now, stages=(*now.stages, (self.before.stage, now.step, weights)))
         self.course, self.beta = now, now.controller.beta
 
@@ -262,18 +291,23 @@ class Reinforcement(GRPOTrainer):
         """The heads first, under the step's number: the state, which names that step, makes them count."""
         if not self.accelerator.is_main_process:
             return
-        heads = self.out / f"heads-{self.course.step:05}.safetensors"
-        self.heads.save(heads)
-        state = {"policy": self.plain}
-        checkpoint.write(self.out / STATE, state, self.optimizer, asdict(self.course))
+        heads = self.out / HEADS.format(self.course.step)
+        if self.heads is not None:
+            self.heads.save(heads)
+        checkpoint.write(self.out / STATE, self._parts, self.optimizer, asdict(self.course))
         for old in self.out.glob("heads-*.safetensors"):
             if old != heads:
                 old.unlink()
 
     def go_on(self) -> None:
         """Take up weights, optimiser and heads where the course's checkpoint left them."""
-        checkpoint.read(self.out / STATE, {"policy": self.plain}, self.create_optimizer())
-        self.heads.load(self.out / f"heads-{self.course.step:05}.safetensors")
+        checkpoint.read(self.out / STATE, self._parts, self.create_optimizer())
+        if self.heads is not None:
+            self.heads.load(self.out / HEADS.format(self.course.step))
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return {"policy": self.accelerator.unwrap_model(self.model)}
 
 
 class _Steps(TrainerCallback):
@@ -298,21 +332,26 @@ def prompts(questions: int, count: int, seed: int, step: int) -> list[int]:
     return [int(k) for k in order[place * count : (place + 1) * count]]
 
 
-def _processor() -> PreTrainedTokenizerFast:
+def _processor(policy: policies.Policy | LargePolicy) -> PreTrainedTokenizerFast:
     """What TRL asks for to pad and to decode. It is given a copy: it would set up the shared one anew."""
-    copy = Tokenizer.from_str(words.shared().to_str())
-    return PreTrainedTokenizerFast(
-        tokenizer_object=copy, pad_token=words.PAD, eos_token="</answer>", padding_side="left"
-    )
+    config, read = policy.model.config.get_text_config(), policy.vocabulary.marks
+    named = {
+        kind: read.id_to_token(id_)
+        for kind in ("pad_token", "eos_token")
+        if isinstance(id_ := getattr(config, f"{kind}_id", None), int)
+    }
+    copy = Tokenizer.from_str(read.to_str())
+    return PreTrainedTokenizerFast(tokenizer_object=copy, padding_side="left", **named)
 
 
-def _arguments(recipe: Recipe, out: Path, beta: float) -> GRPOConfig:
+def _arguments(recipe: Recipe, out: Path, model: Any, beta: float) -> GRPOConfig:
     """One micro-batch a group. TRL makes a reference of its own only for a LoRA policy, by `beta`."""
     rft, limits = recipe.rft, recipe.policy
+    large = model.dtype == torch.bfloat16
     return GRPOConfig(
         output_dir=str(out),
         per_device_train_batch_size=rft.group,
-        gradient_accumulation_steps=rft.prompts,
+        gradient_accumulation_steps=rft.prompts // int(os.environ.get("WORLD_SIZE", "1")),
         num_generations=rft.group,
         max_completion_length=limits.turns * limits.tokens_per_turn,
         max_steps=rft.steps,
@@ -323,9 +362,9 @@ def _arguments(recipe: Recipe, out: Path, beta: float) -> GRPOConfig:
         beta=beta,
         shuffle_dataset=False,
         seed=rft.seed,
-        use_cpu=True,
-        bf16=False,
-        activation_checkpointing=False,
+        use_cpu=model.device.type == "cpu",
+        bf16=large,
+        gradient_checkpointing=large,
         disable_tqdm=True,
         logging_steps=1,
         save_strategy="steps",
