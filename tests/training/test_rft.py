@@ -29,11 +29,12 @@ from tests.training.conftest import COLOURS, SIZES, pixels, trace
 from training import checkpoint
 from training.rft import objective, record
 from training.rft import train as rft
+from training.rft.course import STATE
 from training.rft.groups import advantages
 from training.rft.recipe import Ground, Recipe
 from training.rft.rewards import Scale
 from training.rft.scales import ScaleError, Scales
-from training.rft.trainer import STATE, TERMS, prompts
+from training.rft.trainer import TERMS, prompts
 from training.sft import train as sft
 
 QUICK = RftSettings(intrinsic="none", steps=6, prompts=2, group=4, temperature=1.0, save=2, collapse=0.0)
@@ -236,6 +237,20 @@ def test_what_is_logged_is_what_the_stored_rollouts_say(taught, tmp_path):
         assert line.reward == pytest.approx(np.mean([each.answer - each.penalty for each in batch]))
         assert line.tokens == sum(sum(each.said) for each in batch)
     assert len(stored) == 2 * size
+
+
+def test_every_stored_rollout_can_be_replayed(taught, tmp_path):
+    """Its calls, made again in a fresh workspace, are answered as it says; its ids are what it said."""
+    on = ground()
+    run(on, taught, tmp_path / "out", recipe(steps=2))
+    for each in record.stored(tmp_path / "out"):
+        workspace = on.open_media(each.prediction.question.media)
+        for step in each.prediction.steps:
+            if step.action.name:
+                assert on.registry.call(workspace, step.action).output == step.output
+        spelt = words.shared().decode(list(each.ids), skip_special_tokens=False)
+        assert each.prediction.answer in spelt
+        assert sum(each.said) == len(each.log_probs)
 
 
 @pytest.mark.parametrize("intrinsic", ["curiosity", "coherence", "full", "smoothness"])

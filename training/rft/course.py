@@ -8,6 +8,7 @@ from pixelis_pipeline.records import Json
 from pixelis_pipeline.settings import PidSettings, RftSettings
 from training.rft import pid
 
+STATE = "state.safetensors"  # the file of a run's folder that a checkpoint is
 Stage = Literal["answer", "intrinsic"]
 Ended = Literal["finished", "tool use collapsed"]
 

@@ -19,7 +19,7 @@ from pixelis_pipeline.agent import policy as policies
 from pixelis_pipeline.records import Trajectory, canonical
 from training import checkpoint
 from training.rft import pid
-from training.rft.course import Course, Ended
+from training.rft.course import STATE, Course, Ended
 from training.rft.recipe import Ground, Recipe
 from training.rft.record import Line
 
@@ -95,7 +95,7 @@ def train(
 
     from training.rft.heads import Heads
     from training.rft.scales import ScaleError
-    from training.rft.trainer import STATE, Reinforcement
+    from training.rft.trainer import Reinforcement
 
     rft = recipe.rft
     if len(ground.questions) < rft.prompts:

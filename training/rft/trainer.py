@@ -33,13 +33,14 @@ from trl import GRPOConfig, GRPOTrainer  # noqa: TID253
 from trl.trainer.utils import use_adapter  # noqa: TID253
 
 from pixelis_pipeline.agent import policy as policies
-from pixelis_pipeline.agent.large import LargePolicy
+from pixelis_pipeline.agent import tokenizer as words
+from pixelis_pipeline.agent.large import TURN_ENDS, LargePolicy
 from pixelis_pipeline.agent.sampled import Sampled, sample
 from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import Question
 from training import checkpoint
 from training.rft import objective
-from training.rft.course import Course, Measured, advance
+from training.rft.course import STATE, Course, Measured, advance
 from training.rft.groups import advantages
 from training.rft.heads import Heads, Loss
 from training.rft.recipe import Ground, Recipe
@@ -48,7 +49,7 @@ from training.rft.rewards import Rewards, rewards, unseen
 from training.rft.scales import Scales
 from training.rft.states import states
 
-STATE, HEADS, STAGES, WEIGHT_DECAY = "state.safetensors", "heads-{:05}.safetensors", "stages", 0.01
+HEADS, STAGES, WEIGHT_DECAY = "heads-{:05}.safetensors", "stages", 0.01
 # The intrinsic terms of each baseline: curiosity, and what is asked of neighbouring steps.
 TERMS = {
     "none": (False, False),
@@ -334,14 +335,9 @@ def prompts(questions: int, count: int, seed: int, step: int) -> list[int]:
 
 def _processor(policy: policies.Policy | LargePolicy) -> PreTrainedTokenizerFast:
     """What TRL asks for to pad and to decode. It is given a copy: it would set up the shared one anew."""
-    config, read = policy.model.config.get_text_config(), policy.vocabulary.marks
-    named = {
-        kind: read.id_to_token(id_)
-        for kind in ("pad_token", "eos_token")
-        if isinstance(id_ := getattr(config, f"{kind}_id", None), int)
-    }
-    copy = Tokenizer.from_str(read.to_str())
-    return PreTrainedTokenizerFast(tokenizer_object=copy, padding_side="left", **named)
+    end, pad = (TURN_ENDS, TURN_ENDS) if isinstance(policy, LargePolicy) else ("</answer>", words.PAD)
+    copy = Tokenizer.from_str(policy.vocabulary.marks.to_str())
+    return PreTrainedTokenizerFast(tokenizer_object=copy, eos_token=end, pad_token=pad, padding_side="left")
 
 
 def _arguments(recipe: Recipe, out: Path, model: Any, beta: float) -> GRPOConfig:
