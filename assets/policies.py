@@ -9,6 +9,7 @@ from pathlib import Path
 
 from assets import curation  # noqa: F401  (its stages are declared before those that read them)
 from assets.stage import Project, StageError, Work, stage
+from assets.traces import tool_versions
 from pixelis_pipeline.ledger.code import ROOT as CHECKOUT
 from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import Accepted, Json, Outcome, Trajectory, record_id
@@ -122,3 +123,52 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     parents = (base.id, *(t.id for t in train_split))
     identity = record_id("sft_policy", 1, {}, parents, curve.weights)
     yield Accepted(base.id, (Checkpoint(identity, parents, "sft", curve.weights, {"curve": points}),))
+
+
+@whole(
+    "rft_policy",
+    inputs=("sft_policy", "training_splits"),
+    settings=("rft", "reward", "heads", "pid", "policy", "tools", "media"),
+    outside=tool_versions,
+    stable=False,
+)
+def rft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
+    """Reinforcement on the fine-tuned policy's own rollouts, over the questions of the train split: answers
+    judged by verifiers, curiosity and coherence once success is there, divergence from the fine-tuned policy
+    held in its corridor. `steps.jsonl` has the numbers of every step, `rollouts` every rollout. Killed, it
+    goes on from its last checkpoint. A few steps, as in the embedded profile, show the machinery and claim
+    nothing."""
+    from pixelis_pipeline.tools.opening import opened
+    from pixelis_pipeline.tools.registry import default_registry
+    from pixelis_pipeline.verify.answers import right
+    from training.rft import record, train
+    from training.rft.course import STATE
+    from training.rft.recipe import Ground, Recipe
+
+    settings, sft = work.settings, next(iter(work.read("sft_policy", Checkpoint)))
+    traces = [t for t in work.read("training_splits", Trajectory) if t.question.media[0].kind == "image"]
+    learned = [t for t in traces if t.split == "train"]
+    questions = {t.question.id: t.question for t in learned}
+    ground = Ground(
+        [questions[name] for name in sorted(questions)],
+        default_registry(settings.tools),
+        partial(opened, work.project.media),
+        right,
+    )
+    recipe = Recipe(settings.rft, settings.reward, settings.heads, settings.pid, settings.policy)
+    base, out = work.folders("sft_policy")[0] / FOLDER, work.scratch / "rft"
+    honest = [t for t in traces if t.kind == "positive"]
+    held = [t for t in honest if t.split == "dev" and len(t.steps) > 1] or honest
+    images = [work.project.media.view(t.question.media[0]) for t in held]
+    with work.progress(settings.rft.steps) as advance:
+        scales = train.measure(base, held, images, recipe, [q.task for q in ground.questions])
+        run = train.train(ground, base, out, recipe, scales, lambda line: advance(1))
+    shutil.copytree(out / train.POLICY, work.folder / FOLDER)
+    shutil.copytree(out, work.folder / "rft", ignore=shutil.ignore_patterns(train.POLICY, STATE, "*.tmp"))
+    work.digests |= {"weights": run.weights, "tools": ground.registry.versions, "scales": scales.digest}
+    lines = [asdict(line) for line in record.read(out)]
+    work.about |= {"ended": run.ended, "steps": run.steps, "questions": len(questions)}
+    parents = (sft.id, *(t.id for t in learned))
+    identity = record_id("rft_policy", 1, {}, parents, run.weights)
+    about = {"ended": run.ended, "stages": run.stages, "steps": lines}
+    yield Accepted(sft.id, (Checkpoint(identity, parents, "rft", run.weights, about),))

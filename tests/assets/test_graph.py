@@ -32,6 +32,7 @@ GRAPH = {
     "quality_funnel": "all",
     "base_policy": "all",
     "sft_policy": "all",
+    "rft_policy": "all",
     "predictions": POLICY,
     "benchmark_scores": "all",
     "benchmark_report": "all",
@@ -86,7 +87,7 @@ def test_generated_files_are_in_step(name: str):
 
 
 def test_controls_are_measured_like_policies():
-    assert set(MADE_FROM) == {"base", "majority", "sft", "sft_no_tools"}
+    assert set(MADE_FROM) == {"base", "majority", "sft", "sft_no_tools", "rft"}
 
 
 def test_asking_the_ledger_needs_no_dagster_and_nothing_heavy_is_imported():
