@@ -47,9 +47,15 @@ def test_the_terms_by_hand() -> None:
     one = Rollout(
         True, "count", ("a", "b", "c"), (True, True, True), unit, np.ones(3), np.ones(3), np.zeros(3)
     )
-    # cosines 1 and 0, mean .5 and deviation .2: z-scores 2.5 and -2.5.
-    assert coherence(one, SCALES["count"], SETTINGS) == pytest.approx(0.0)
-    assert coherence(replace(one, calls=("a", "b", "a")), SCALES["count"], SETTINGS) == pytest.approx(2.5)
+    # cosines 1 and 0, mean .5 and deviation .2: both lie 2.5 deviations from the mean.
+    typical = np.sqrt(2 / np.pi)
+    assert coherence(one, SCALES["count"], SETTINGS) == pytest.approx(typical - 2.5)
+    assert coherence(replace(one, calls=("a", "b", "a")), Scale(0.8, 0.2), SETTINGS) == pytest.approx(
+        typical - 1
+    )
+    assert curiosity([replace(one, expected=np.array([0.25, 1, 2]))], SETTINGS) == pytest.approx(
+        np.mean(np.minimum([0.75, 0, 0], np.percentile([0.75, 0, 0], 95))) * np.exp(-1) * 0.5
+    )
     assert curiosity([one], SETTINGS) == pytest.approx(np.exp(-1) * 0.5)
     long = Rollout(False, "count", tuple("abcdefgh"), (True,) * 7 + (False,), np.eye(8), *[np.ones(8)] * 3)
     assert penalty(long, SETTINGS) == pytest.approx(0.3 + 0.02 * 2)

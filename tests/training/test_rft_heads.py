@@ -67,6 +67,13 @@ def test_a_planted_transition_is_learned_and_noise_is_not(wise) -> None:
     assert mean(noise, "error") > 0.9  # its variance is 1, and nothing foretells it
 
 
+def test_the_head_knows_what_it_cannot_know(wise) -> None:
+    """Of noise it expects an error as large as it makes, so noise is no news; of what it can foretell, less."""
+    noise = judged(learned(lawful=False), unseen(lawful=False))
+    assert mean(noise, "expected") == pytest.approx(mean(noise, "error"), rel=0.2)
+    assert mean(judged(wise, unseen()), "expected") < 0.75 * mean(noise, "expected")
+
+
 def test_validity_is_learned(wise) -> None:
     found = judged(wise, unseen())
     logits, valid = (

