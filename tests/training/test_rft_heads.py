@@ -68,7 +68,7 @@ def test_a_planted_transition_is_learned_and_noise_is_not(wise) -> None:
 
 
 def test_the_head_knows_what_it_cannot_know(wise) -> None:
-    """Of noise it expects an error as large as it makes, so noise is no news; of what it can foretell, less."""
+    """Of noise it expects an error as large as it makes, so noise is no news; of what it foretells, less."""
     noise = judged(learned(lawful=False), unseen(lawful=False))
     assert mean(noise, "expected") == pytest.approx(mean(noise, "error"), rel=0.2)
     assert mean(judged(wise, unseen()), "expected") < 0.75 * mean(noise, "expected")
