@@ -360,7 +360,7 @@ def _arguments(recipe: Recipe, out: Path, model: Any, beta: float) -> GRPOConfig
         seed=rft.seed,
         use_cpu=model.device.type == "cpu",
         bf16=half,
-        gradient_checkpointing=half,
+        activation_checkpointing=half,
         disable_tqdm=True,
         logging_steps=1,
         save_strategy="steps",
