@@ -53,8 +53,9 @@ def test_the_terms_by_hand() -> None:
     assert coherence(replace(one, calls=("a", "b", "a")), Scale(0.8, 0.2), SETTINGS) == pytest.approx(
         typical - 1
     )
-    assert curiosity([replace(one, expected=np.array([0.25, 1, 2]))], SETTINGS) == pytest.approx(
-        np.mean(np.minimum([0.75, 0, 0], np.percentile([0.75, 0, 0], 95))) * np.exp(-1) * 0.5
+    doubted, clip = replace(one, expected=np.array([0.5, 1, 2])), np.percentile([2, 1, 0.5], 95)
+    assert curiosity([doubted], SETTINGS.model_copy(update={"gate": 0.0})) == pytest.approx(
+        np.mean(np.minimum([1, 0.5, 0.25], clip / 2))
     )
     assert curiosity([one], SETTINGS) == pytest.approx(np.exp(-1) * 0.5)
     long = Rollout(False, "count", tuple("abcdefgh"), (True,) * 7 + (False,), np.eye(8), *[np.ones(8)] * 3)

@@ -10,9 +10,9 @@ statistics of its cosines stay true. Learned along with the prediction it did no
 the measurement of it fell from .80 (deviation .04) to .59 (.09) in 300 updates, because what foretells the
 next look is not what makes two looks alike, and calls on unrelated places then earned more than honest ones.
 
-The dynamics head also foretells its own error, and curiosity pays only what exceeds that (Mavor-Parker et al.
-2022, How to Stay Curious while Avoiding Noisy TVs): dropout's variance does not tell noise from news, the
-error that is known beforehand does.
+The dynamics head also foretells its own error, and curiosity counts an error in units of it (after Mavor-
+Parker et al. 2022, How to Stay Curious while Avoiding Noisy TVs, who take it off): dropout's variance does
+not tell noise from news, the error that is known beforehand does.
 
 All chance comes from the seed and the number of updates, and the heads live on the CPU: the same rollouts
 give the same bits, whatever else draws random numbers.

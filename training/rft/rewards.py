@@ -33,7 +33,7 @@ class Rollout:
     error: Array
     variance: Array
     validity: Array
-    expected: Array | float = 0.0
+    expected: Array | float = 1.0
     boxes: Array = field(default_factory=lambda: np.zeros((0, 4)))
 
     @property
@@ -131,16 +131,16 @@ def cosines(rollout: Rollout) -> Array:
 
 
 def curiosity(batch: Sequence[Rollout], settings: RewardSettings) -> Array:
-    """float64 [rollouts]: mean over each one's fresh steps of what error exceeds the expected one x exp(-gate
-    x variance / the batch's mean variance) x sigmoid(validity), each step clipped at the batch's percentile;
-    0 without a fresh step. The error whole, as the specification has it, pays for noise."""
+    """float64 [rollouts]: mean over each one's fresh steps of error / expected x exp(-gate x variance / the
+    batch's mean variance) x sigmoid(validity), each step clipped at the batch's percentile; 0 without a fresh
+    step. The error as it is, which the specification has here, pays for noise."""
     fresh = [each.fresh for each in batch]
     variance = np.concatenate([each.variance[kept] for each, kept in zip(batch, fresh, strict=True)])
     if not variance.size:
         return np.zeros(len(batch))
     spread = max(float(variance.mean()), np.finfo(float).tiny)
     steps = [
-        np.maximum(each.error - each.expected, 0.0)[kept]
+        (each.error[kept] / np.broadcast_to(each.expected, each.error.shape)[kept])
         * np.exp(-settings.gate * each.variance[kept] / spread)
         * _sigmoid(each.validity[kept])
         for each, kept in zip(batch, fresh, strict=True)
