@@ -12,6 +12,7 @@ from assets import (
     curation,  # noqa: F401  (its stages are declared before those that read them)
 )
 from assets.stage import Project, StageError, Work, stage
+from assets.traces import tool_versions
 from pixelis_pipeline.ledger.chain import Input
 from pixelis_pipeline.ledger.code import ROOT as CHECKOUT
 from pixelis_pipeline.ledger.files import sha256
@@ -209,6 +210,7 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     inputs=("sft_policy", "training_splits"),
     settings=("sft.action_weight", "sft.batch", "sft.threads"),
     stable=False,
+    aside=True,
 )
 def trace_hardness(work: Work) -> Iterator[Outcome[Hardness]]:
     """How hard each training trace is for the policy that was taught it. `curation.predictor` may name a
@@ -226,3 +228,30 @@ def trace_hardness(work: Work) -> Iterator[Outcome[Hardness]]:
             made.append(Hardness(identity, parents, trace.question, error))
     work.about |= {"traces": len(traces), "mean error": sum(each.error for each in made) / max(len(made), 1)}
     yield Accepted(taught.id, tuple(made))
+
+
+@whole(
+    "rft_policy",
+    inputs=("sft_policy", "training_splits"),
+    settings=("rft", "reward", "heads", "pid", "policy", "tools", "media"),
+    outside=tool_versions,
+    stable=False,
+)
+def rft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
+    """Reinforcement on the fine-tuned policy's own rollouts, over the questions of the train split: answers
+    judged by verifiers, curiosity and coherence once success is there, divergence from the fine-tuned policy
+    held in its corridor. `steps.jsonl` has the numbers of every step, `rollouts` every rollout. Trained by
+    a process of its own; killed, it goes on from its last checkpoint. A few steps, as in the embedded
+    profile, show the machinery and claim nothing."""
+    from training.rft import job
+
+    sft = next(iter(work.read("sft_policy", Checkpoint)))
+    with child.run(work, job.rft, work.settings.rft.threads) as done:
+        done.into(work.folder)
+    weights, told = done.proof.weights, done.proof.result
+    work.digests |= {"weights": weights, "tools": told["tools"], "scales": told["scales"]}
+    work.about |= {name: told[name] for name in ("ended", "steps", "questions")}
+    parents = (sft.id, *told["learned"])
+    identity = record_id("rft_policy", 1, {}, parents, weights)
+    about = {"ended": told["ended"], "stages": told["stages"], "steps": told["lines"]}
+    yield Accepted(sft.id, (Checkpoint(identity, parents, "rft", weights, about),))

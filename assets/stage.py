@@ -32,6 +32,7 @@ MADE_FROM = {  # the policies that are measured, controls among them, and the as
     "majority": "training_splits",
     "sft": "sft_policy",
     "sft_no_tools": "sft_policy",
+    "rft": "rft_policy",
 }
 
 

@@ -360,6 +360,80 @@ class RankSettings(Section):
         return self
 
 
+class RewardSettings(Section):
+    """What a rollout earns beside its answer, and what it pays."""
+
+    curiosity: Annotated[float, From("P", "§3.2.2"), Field(ge=0)] = 0.1
+    coherence: Annotated[float, From("P", "§3.2.2"), Field(ge=0)] = 0.1
+    invalid: Annotated[float, From("S", "§4, a call"), Field(ge=0)] = 0.3
+    length: Annotated[float, From("S", "§4, a step beyond the prior"), Field(ge=0)] = 0.02
+    length_prior: Annotated[int, From("S", "§4"), Field(ge=1)] = 6
+    gate: Annotated[float, From("P", "κ, on the variance over its mean"), Field(ge=0)] = 1.0
+    clip_percentile: Annotated[float, From("S", "§3.2.2"), Field(gt=0, le=100)] = 95.0
+    deviation_floor: Annotated[float, From("P"), Field(gt=0)] = 1e-3
+
+
+class HeadSettings(Section):
+    """The step embedding and the dynamics head beside the policy: their sizes, and how they learn."""
+
+    thought: Annotated[int, From("S", "§4, last tokens of a thought"), Field(ge=1)] = 32
+    tiny: Annotated[float, From("P", "visual tokens; a smaller place is dilated"), Field(ge=0)] = 1.0
+    same: Annotated[float, From("D", "IoU of a call made again, as replay's"), Field(gt=0, le=1)] = 0.5
+    width: Annotated[int, From("D", "§3.2.1, as the auxiliary heads"), Field(ge=1)] = 256
+    embedding: Annotated[int, From("P", "dimensions of a step"), Field(ge=1)] = 128
+    tool: Annotated[int, From("P", "dimensions of a tool's name"), Field(ge=1)] = 16
+    dropout: Annotated[float, From("S", "§4"), Field(ge=0, lt=1)] = 0.1
+    passes: Annotated[int, From("S", "§4, MC-dropout"), Field(ge=2)] = 4
+    validity: Annotated[float, From("P", "weight of its loss"), Field(ge=0)] = 0.5
+    learning_rate: Annotated[float, From("P"), Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, From("S", "§4"), Field(ge=0)] = 0.01
+    batch: Annotated[int, From("S", "§4, steps"), Field(ge=1)] = 128
+    gradient_norm: Annotated[float, From("S", "§4"), Field(gt=0)] = 1.0
+    seed: int = 7
+
+
+class PidSettings(Section):
+    """The controller of the KL weight: what it aims at, how hard it pulls, how far it may go."""
+
+    target: Annotated[float, From("S", "§6.1, nats an action token"), Field(gt=0)] = 0.15
+    beta: Annotated[float, From("S", "§6.1, at the start"), Field(gt=0)] = 0.05
+    beta_low: Annotated[float, From("S", "§6.1"), Field(gt=0)] = 1e-4
+    beta_high: Annotated[float, From("S", "§6.1"), Field(gt=0)] = 2.0
+    proportional: Annotated[float, From("P"), Field(ge=0)] = 0.5
+    integral: Annotated[float, From("P"), Field(ge=0)] = 0.05
+    derivative: Annotated[float, From("P"), Field(ge=0)] = 0.25
+    ema: Annotated[float, From("P", "of the divergence"), Field(ge=0, lt=1)] = 0.9
+    derivative_after: Annotated[int, From("S", "§6.1, steps"), Field(ge=0)] = 100
+
+
+class RftSettings(Section):
+    """Phase two: reinforcement by groups of rollouts (GRPO). The nano recipe.
+
+    `intrinsic` names the baseline: "none" is RFT-Base, answer and penalty only; "smoothness" is "full" with
+    an L2 prior on neighbouring boxes in coherence's place. With `controlled` off, β stays at its start.
+    """
+
+    intrinsic: Literal["none", "curiosity", "coherence", "full", "smoothness"] = "full"
+    controlled: bool = True
+    steps: Annotated[int, From("P", "nano"), Field(ge=1)] = 120
+    prompts: Annotated[int, From("P", "a step"), Field(ge=1)] = 4
+    group: Annotated[int, From("P", "§3.2.2, rollouts a prompt"), Field(ge=2)] = 8
+    # Label smoothing leaves a twentieth of each token's probability on tokens that are never right: at 1,
+    # nine turns in ten cannot be read.
+    temperature: Annotated[float, From("P", "measured on the fine-tuned nano"), Field(gt=0)] = 0.7
+    learning_rate: Annotated[float, From("P"), Field(gt=0)] = 1e-4
+    warm: Annotated[int, From("P", "steps"), Field(ge=0)] = 5
+    gradient_norm: Annotated[float, From("S", "§3.2.1"), Field(gt=0)] = 1.0
+    success: Annotated[float, From("S", "roadmap, switches the intrinsic terms on"), Field(ge=0, le=1)] = 0.7
+    ema: Annotated[float, From("P", "of success and of tool use"), Field(ge=0, lt=1)] = 0.9
+    collapse: Annotated[
+        float, From("P", "least share of rollouts with a valid call, smoothed"), Field(ge=0, le=1)
+    ] = 0.2
+    save: Annotated[int, Field(ge=1, exclude=True, description="steps between checkpoints")] = 5
+    threads: Annotated[int, Field(ge=1)] = 1
+    seed: int = 7
+
+
 class PolicySettings(Section):
     """Which policy learns and how long it may think. `weights` is a local folder; `hub`, "owner/name@commit",
     is fetched from the Hugging Face hub, and only where it is set. `device`, `dtype` and the bounds of a
@@ -439,6 +513,10 @@ class Settings(Section):
     curation: CurationSettings = CurationSettings()
     sft: SftSettings = SftSettings()
     ranks: RankSettings = RankSettings()
+    reward: RewardSettings = RewardSettings()
+    heads: HeadSettings = HeadSettings()
+    pid: PidSettings = PidSettings()
+    rft: RftSettings = RftSettings()
     policy: PolicySettings = PolicySettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     operations: OperationsSettings = OperationsSettings()

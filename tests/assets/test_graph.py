@@ -34,6 +34,7 @@ GRAPH = {
     "lora_ranks": "all",
     "sft_policy": "all",
     "trace_hardness": "all",
+    "rft_policy": "all",
     "predictions": POLICY,
     "benchmark_scores": "all",
     "benchmark_report": "all",
@@ -89,7 +90,7 @@ def test_generated_files_are_in_step(name: str):
 
 
 def test_controls_are_measured_like_policies():
-    assert set(MADE_FROM) == {"base", "majority", "sft", "sft_no_tools"}
+    assert set(MADE_FROM) == {"base", "majority", "sft", "sft_no_tools", "rft"}
 
 
 def test_asking_the_ledger_needs_no_dagster_and_nothing_heavy_is_imported():

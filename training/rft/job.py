@@ -1,0 +1,57 @@
+"""Reinforcement as a job for `training.child`."""
+
+import shutil
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from pixelis_pipeline.media.store import MediaStore
+from pixelis_pipeline.records import Json, Trajectory
+from training.child import Order, Tell
+
+
+def rft(order: Order, tell: Tell) -> Json:
+    """Reinforce the fine-tuned policy on its rollouts over the questions of the train split: `made/policy`,
+    and the run's steps, stages and rollouts in `made/rft`.
+
+    Gives the weights' sha256, those of the tools and of the frozen statistics, how the run ended, its steps
+    and stages, and the ids of the traces whose questions it was asked.
+    """
+    from pixelis_pipeline.tools.opening import opened
+    from pixelis_pipeline.tools.registry import default_registry
+    from pixelis_pipeline.verify.answers import right
+    from training.rft import record, train
+    from training.rft.course import STATE
+    from training.rft.recipe import Ground, Recipe
+
+    settings = order.settings
+    media = MediaStore(Path(order.root), settings.media)
+    traces = [t for t in order.records("training_splits", Trajectory) if t.question.media[0].kind == "image"]
+    learned = [t for t in traces if t.split == "train"]
+    questions = {t.question.id: t.question for t in learned}
+    asked = [questions[name] for name in sorted(questions)]
+    ground = Ground(asked, default_registry(settings.tools), partial(opened, media), right)
+    recipe = Recipe(settings.rft, settings.reward, settings.heads, settings.pid, settings.policy)
+    honest = [t for t in traces if t.kind == "positive"]
+    held = [t for t in honest if t.split == "dev" and len(t.steps) > 1] or honest
+    images = [media.view(t.question.media[0]) for t in held]
+    base, out = order.folders("sft_policy")[0] / "policy", Path(order.folder) / "rft"
+    tell(0, settings.rft.steps, {})
+    scales = train.measure(base, held, images, recipe, [question.task for question in asked])
+    run = train.train(
+        ground, base, out, recipe, scales, lambda line: tell(line.step + 1, settings.rft.steps, line.scalars)
+    )
+    shutil.copytree(out / train.POLICY, order.made / "policy", dirs_exist_ok=True)
+    left = shutil.ignore_patterns(train.POLICY, STATE, "*.tmp")
+    shutil.copytree(out, order.made / "rft", ignore=left, dirs_exist_ok=True)
+    return {
+        "weights": run.weights,
+        "tools": ground.registry.versions,
+        "scales": scales.digest,
+        "ended": run.ended,
+        "steps": run.steps,
+        "stages": run.stages,
+        "questions": len(questions),
+        "lines": [asdict(line) for line in record.read(out)],
+        "learned": [t.id for t in learned],
+    }

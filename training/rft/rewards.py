@@ -1,0 +1,157 @@
+"""What rollouts earn (specification section 4): R = answer + λ·curiosity + λ·coherence - penalty.
+
+Both intrinsic terms are means over a rollout's steps, put on one scale over the batch. A call that was made
+before, whatever came between, earns nothing of either: its step is left out of the means, so that repeating
+can only cost. What a rollout that makes no new call earns is 0 before the batch's scale is laid on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pixelis_pipeline.records import Prediction, canonical
+from pixelis_pipeline.settings import RewardSettings
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One rollout as rewards see it. `calls` are its steps' calls as canonical text, `valid` whether each was
+    one; `embeddings` float [steps, d] are unit rows E_t; `error`, `variance`, `validity`, `expected` [steps]
+    what the dynamics head says of each step: squared error of the predicted next features, variance over its
+    dropout passes, the logit that the call is valid, and the error it expected. `boxes` float [steps, 4] in
+    0-1 are where its calls look; only `smoothness` needs them."""
+
+    correct: bool
+    family: str
+    calls: Sequence[str]
+    valid: Sequence[bool]
+    embeddings: Array
+    error: Array
+    variance: Array
+    validity: Array
+    expected: Array | float = 1.0
+    boxes: Array = field(default_factory=lambda: np.zeros((0, 4)))
+
+    @property
+    def fresh(self) -> Array:
+        """bool [steps]: whether a step's call is valid and was not made before."""
+        first = {call: k for k, call in reversed(list(enumerate(self.calls)))}
+        held = [
+            ok and first[call] == k for k, (call, ok) in enumerate(zip(self.calls, self.valid, strict=True))
+        ]
+        return np.array(held, dtype=bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Mean and deviation of the cosine of neighbouring steps in one family, frozen on the dev split."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rewards:
+    """float64 [rollouts] each: the sum, and its parts raw and on the batch's scale, for the log."""
+
+    total: Array
+    answer: Array
+    penalty: Array
+    curiosity: Array
+    coherence: Array
+    curiosity_scaled: Array
+    coherence_scaled: Array
+
+
+def rewards(
+    batch: Sequence[Rollout], scales: Mapping[str, Scale], settings: RewardSettings, smooth: bool = False
+) -> Rewards:
+    """The rewards of a batch; with `smooth`, smoothness stands in coherence's place. Raises KeyError for a
+    family without a scale."""
+    answer = np.array([float(each.correct) for each in batch])
+    paid = np.array([penalty(each, settings) for each in batch])
+    curious = curiosity(batch, settings)
+    coherent = np.array(
+        [smoothness(each) if smooth else coherence(each, scales[each.family], settings) for each in batch]
+    )
+    scaled = [_scaled(term, settings.deviation_floor) for term in (curious, coherent)]
+    total = answer + settings.curiosity * scaled[0] + settings.coherence * scaled[1] - paid
+    return Rewards(total, answer, paid, curious, coherent, *scaled)
+
+
+def unseen(told: Sequence[Prediction]) -> tuple[list[Rollout], dict[str, Scale]]:
+    """Predictions of which no head has said anything: answer and penalty are all they can earn."""
+    made = []
+    for each in told:
+        n = len(each.steps)
+        calls = [canonical([step.action.name, step.action.arguments]).decode() for step in each.steps]
+        valid, nothing = [step.valid for step in each.steps], np.zeros(n)
+        task = each.question.task
+        made.append(Rollout(each.correct, task, calls, valid, np.zeros((n, 1)), nothing, nothing, nothing))
+    return made, {each.family: Scale(0.0, 1.0) for each in made}
+
+
+def penalty(rollout: Rollout, settings: RewardSettings) -> float:
+    """What invalid calls and steps beyond the length prior cost."""
+    invalid = sum(not ok for ok in rollout.valid)
+    return settings.invalid * invalid + settings.length * max(0, len(rollout.calls) - settings.length_prior)
+
+
+TYPICAL = (2 / np.pi) ** 0.5  # how far a normal value lies from its mean, in deviations
+
+
+def coherence(rollout: Rollout, scale: Scale, settings: RewardSettings) -> float:
+    """How typical the cosines of neighbouring fresh steps are of honest ones: the mean of TYPICAL - |z|,
+    about 0 for honest steps; 0 with fewer than two of them.
+
+    The specification's mean of z pays for likeness without end, and two looks at noise are more alike than
+    two at the things that a question compares.
+    """
+    found = cosines(rollout)
+    if not found.size:
+        return 0.0
+    apart = np.abs(found - scale.mean) / max(scale.deviation, settings.deviation_floor)
+    return float(TYPICAL - apart.mean())
+
+
+def smoothness(rollout: Rollout) -> float:
+    """Minus the mean L2 distance of the boxes of neighbouring fresh steps; 0 with fewer than two of them."""
+    boxes = rollout.boxes[rollout.fresh]
+    return -float(np.linalg.norm(np.diff(boxes, axis=0), axis=1).mean()) if len(boxes) > 1 else 0.0
+
+
+def cosines(rollout: Rollout) -> Array:
+    """float64 [fresh steps - 1]: the cosine of each fresh step with the next one."""
+    rows = rollout.embeddings[rollout.fresh]
+    return (rows[1:] * rows[:-1]).sum(1)
+
+
+def curiosity(batch: Sequence[Rollout], settings: RewardSettings) -> Array:
+    """float64 [rollouts]: mean over each one's fresh steps of error / expected x exp(-gate x variance / the
+    batch's mean variance) x sigmoid(validity), each step clipped at the batch's percentile; 0 without a fresh
+    step. The error as it is, which the specification has here, pays for noise."""
+    fresh = [each.fresh for each in batch]
+    variance = np.concatenate([each.variance[kept] for each, kept in zip(batch, fresh, strict=True)])
+    if not variance.size:
+        return np.zeros(len(batch))
+    spread = max(float(variance.mean()), np.finfo(float).tiny)
+    steps = [
+        (each.error[kept] / np.broadcast_to(each.expected, each.error.shape)[kept])
+        * np.exp(-settings.gate * each.variance[kept] / spread)
+        * _sigmoid(each.validity[kept])
+        for each, kept in zip(batch, fresh, strict=True)
+    ]
+    bound = np.percentile(np.concatenate(steps), settings.clip_percentile)
+    return np.array([float(np.minimum(each, bound).mean()) if each.size else 0.0 for each in steps])
+
+
+def _sigmoid(logits: Array) -> Array:
+    return 0.5 * (1 + np.tanh(0.5 * logits))  # without overflow
+
+
+def _scaled(term: Array, floor: float) -> Array:
+    return (term - term.mean()) / max(float(term.std()), floor) if term.size else term

@@ -1,0 +1,129 @@
+"""Reinforcement of a policy on groups of its own rollouts (GRPO; specification section 4).
+
+A step: rollouts of a few prompts, several each, all side by side; their rewards; advantages within each
+group, groups without variance dropped; one optimiser step on A log π - β·KL to the policy that training
+started from, over the tokens that the policy chose; one step of the dynamics head, one of the controller of
+β.
+
+Killed at any moment, a second call goes on from the last checkpoint and ends with the weights of an
+undisturbed run, on the same machine with the same number of threads.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pixelis_pipeline.agent import policy as policies
+from pixelis_pipeline.records import Trajectory, canonical
+from training import checkpoint
+from training.rft import pid
+from training.rft.course import STATE, Course, Ended
+from training.rft.recipe import Ground, Recipe
+from training.rft.record import Line
+
+if TYPE_CHECKING:
+    from pixelis_pipeline.agent.pixels import Image
+    from training.rft.scales import Scales
+
+POLICY, SCALES = "policy", "scales.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a run ended, after how many steps, the sha256 of its last weights, and those at the end of each
+    stage of its reward."""
+
+    ended: Ended
+    steps: int
+    weights: str
+    stages: tuple[tuple[str, int, str], ...]
+
+
+def _key(ground: Ground, base: str, recipe: Recipe, scales: "Scales") -> str:
+    """What a checkpoint must agree on to be continued."""
+    ids = [question.id for question in ground.questions]
+    parts = (recipe.rft, recipe.reward, recipe.heads, recipe.pid, recipe.policy)
+    settings = [each.model_dump() for each in parts]
+    told = [ids, base, ground.registry.digest, scales.digest, settings]
+    return hashlib.sha256(canonical(told)).hexdigest()
+
+
+def measure(
+    base: Path, dev: Sequence[Trajectory], images: Sequence["Image"], recipe: Recipe, families: Sequence[str]
+) -> "Scales":
+    """The frozen statistics of coherence: of dev trajectories, with their questions' pictures (uint8 RGB), as
+    the policy in `base` sees them, for these families of questions. Raises ScaleError where dev has too few
+    steps."""
+    from training.rft.heads import Heads
+    from training.rft.scales import scales
+    from training.rft.states import states
+
+    model = policies.load(base).model
+    heads = Heads(model.config.get_text_config().hidden_size, recipe.heads)
+    step = 64
+    found = [
+        rollout
+        for start in range(0, len(dev), step)
+        for rollout in heads.judge(
+            states(model, dev[start : start + step], images[start : start + step], recipe.heads),
+            [True] * len(dev[start : start + step]),
+        )
+    ]
+    return scales(found, heads.digest, families)
+
+
+def train(
+    ground: Ground,
+    base: Path,
+    out: Path,
+    recipe: Recipe,
+    scales: "Scales",
+    progress: Callable[[Line], None] | None = None,
+) -> Run:
+    """Reinforce the policy in `base` on its own rollouts, and write to the folder `out`: `policy`,
+    `stages/<name>` (the policy at the end of each stage of the reward), `scales.json`, `steps.jsonl` and
+    `rollouts`. `scales` are the frozen statistics of coherence, as `measure` finds them on `base`.
+
+    The intrinsic terms switch on when the moving average of success passes `rft.success`. The run ends early,
+    and says so, when fewer rollouts than `rft.collapse` use a tool. Raises ValueError for fewer questions
+    than a step's prompts, ScaleError for statistics of another embedding or without a family of the
+    questions, RenderMismatch, ToolCrash.
+    """
+    import torch
+
+    from training.rft.heads import Heads
+    from training.rft.scales import ScaleError
+    from training.rft.trainer import Reinforcement
+
+    rft = recipe.rft
+    if len(ground.questions) < rft.prompts:
+        raise ValueError(f"{len(ground.questions)} questions are fewer than the {rft.prompts} of a step")
+    start, reference = policies.load(base), policies.load(base).model.requires_grad_(False)
+    heads = Heads(start.model.config.get_text_config().hidden_size, recipe.heads)
+    if scales.embedding != heads.digest:
+        raise ScaleError("the statistics were measured with another embedding; measure again")
+    if missing := {question.task for question in ground.questions} - set(scales.families):
+        raise ScaleError(f"the statistics lack the families {sorted(missing)}")
+    key = _key(ground, start.digest, recipe, scales)
+    course, state = Course(key, pid.start(recipe.pid)), out / STATE
+    if resumed := state.is_file() and checkpoint.progress(state).get("key") == key:
+        course = Course.of(checkpoint.progress(state))
+    out.mkdir(parents=True, exist_ok=True)
+    scales.write(out / SCALES)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(rft.threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            trainer = Reinforcement(start, reference, ground, recipe, heads, scales, course, out, progress)
+            if resumed:
+                trainer.go_on()
+            if course.ended is None:
+                trainer.train()
+        weights = trainer.keep(out / POLICY)
+    finally:
+        torch.set_num_threads(threads)
+    course = trainer.course
+    assert course.ended is not None
+    return Run(course.ended, course.step, weights, course.stages)
