@@ -72,6 +72,31 @@ def test_terms_are_on_one_scale_over_the_batch_and_answers_are_not() -> None:
     assert np.allclose(found.total, told)
 
 
+@pytest.mark.parametrize("smooth", [False, True])
+def test_what_steps_add_sums_to_what_their_rollout_earns(smooth: bool) -> None:
+    random = np.random.default_rng(0)
+    batch = [more(rollout(k, k % 5), [0, 0] if k % 5 else []) for k in range(20)]
+    batch = [
+        replace(each, boxes=random.uniform(size=(len(each.calls), 4)), valid=(*each.valid[:-1], False))
+        if each.calls
+        else each
+        for each in batch
+    ]
+    found = rewards(batch, SCALES, SETTINGS, smooth)
+    for name in ("penalty", "curiosity", "coherence"):
+        steps = getattr(found, f"{name}_steps")
+        assert [len(each) for each in steps] == [len(each.calls) for each in batch]
+        assert np.allclose([each.sum() for each in steps], getattr(found, name)), name
+        assert any(each.any() for each in steps), name
+    for each, curious, joined, paid in zip(
+        batch, found.curiosity_steps, found.coherence_steps, found.penalty_steps, strict=True
+    ):
+        assert ((curious > 0) == each.fresh).all(), "a call made again, or invalid, adds nothing"
+        assert not joined[~each.fresh].any()
+        assert not joined[np.flatnonzero(each.fresh)[:1]].any(), "the first has no neighbour before it"
+        assert ((paid >= SETTINGS.invalid) == ~np.array(each.valid, dtype=bool)).all()
+
+
 @given(st.integers(0, 500), st.lists(st.integers(0, 2), min_size=1, max_size=8))
 def test_calls_made_again_earn_nothing(seed: int, again: list[int]) -> None:
     """Whether one after the other or turn about: the same terms, and the penalty of length on top."""

@@ -16,6 +16,7 @@ from pixelis_pipeline.agent.batch import ImageTokenMismatch
 from pixelis_pipeline.agent.sampled import Sampled, sample
 from pixelis_pipeline.records import Question
 from pixelis_pipeline.settings import (
+    CurationSettings,
     HeadSettings,
     PidSettings,
     PolicySettings,
@@ -57,7 +58,7 @@ def taught(base, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("taught") / "policy"
     settings = SftSettings(epochs=45, batch=4, learning_rate=6e-3, threads=1, label_smoothing=0.0)
     traces = [replace(trace(0), id=f"t{k}", answer=colour) for k, colour in enumerate(COLOURS)]
-    sft.train(traces, [], base, out, settings, pixels)
+    sft.train(traces, [], base, out, settings, CurationSettings(), pixels)
     return out
 
 
@@ -237,6 +238,13 @@ def test_what_is_logged_is_what_the_stored_rollouts_say(taught, tmp_path):
         assert line.success == np.mean([each.prediction.correct for each in batch])
         assert line.reward == pytest.approx(np.mean([each.answer - each.penalty for each in batch]))
         assert line.tokens == sum(sum(each.said) for each in batch)
+        assert record.at(tmp_path / "out", line.step) == batch
+        for each in batch:
+            for name in ("penalty", "curiosity", "coherence"):
+                shares = getattr(each, f"{name}_steps")
+                assert len(shares) == len(each.prediction.steps)
+                assert sum(shares) == pytest.approx(getattr(each, name))
+    assert any(any(each.curiosity_steps) for each in stored) and record.steps(tmp_path / "out") == [0, 1]
     assert len(stored) == 2 * size
 
 

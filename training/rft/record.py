@@ -26,7 +26,8 @@ LINES, ROLLOUTS = "steps.jsonl", "rollouts"
 class Rolled:
     """A rollout as it was learned from: what it did, the ids of the whole conversation and which of them the
     policy chose, and what it earned: the sum, its parts raw and, of the intrinsic ones, on the batch's scale.
-    `advantage` is 0 in a group that was dropped."""
+    `*_steps` say what each of its steps added to the raw part. `advantage` is 0 in a group that was dropped.
+    """
 
     prediction: Prediction
     ids: tuple[int, ...]
@@ -39,6 +40,9 @@ class Rolled:
     coherence: float
     curiosity_scaled: float
     coherence_scaled: float
+    penalty_steps: tuple[float, ...]
+    curiosity_steps: tuple[float, ...]
+    coherence_steps: tuple[float, ...]
     advantage: float
 
 
@@ -123,10 +127,19 @@ def line(before: Course, after: Course, batch: "Batch", norm: float) -> Line:
 
 def rolled(rollouts: "Sequence[Sampled]", earned: Rewards, worth: Any) -> list[Rolled]:
     """A batch as it is stored; `worth` [rollouts] are its advantages."""
-    values = {field.name: getattr(earned, field.name).tolist() for field in fields(Rewards)}
-    values["advantage"] = worth.tolist()
+    values = {field.name: getattr(earned, field.name) for field in fields(Rewards)} | {"advantage": worth}
+
+    def plain(value: Any) -> Any:
+        return tuple(value.tolist()) if value.ndim else float(value)
+
     return [
-        Rolled(each.prediction, each.ids, each.said, each.log_probs, **{n: v[k] for n, v in values.items()})
+        Rolled(
+            each.prediction,
+            each.ids,
+            each.said,
+            each.log_probs,
+            **{name: plain(value[k]) for name, value in values.items()},
+        )
         for k, each in enumerate(rollouts)
     ]
 
@@ -166,7 +179,25 @@ class Log:
         os.replace(staged, path)
 
 
+def steps(folder: Path) -> list[int]:
+    """The steps whose rollouts are stored in `folder`, in order."""
+    return sorted(int(file.stem) for file in (folder / ROLLOUTS).glob("*.parquet"))
+
+
+def asked(folder: Path, step: int) -> list[tuple[str, str]]:
+    """The questions of one step, in order: (id, task). Reads nothing else of its rollouts."""
+    columns = [f"prediction.question.{name}" for name in ("id", "task")]
+    rows = pq.read_table(folder / ROLLOUTS / f"{step:05}.parquet", columns=columns).to_pylist()
+    found = ((row["prediction"]["question"]["id"], row["prediction"]["question"]["task"]) for row in rows)
+    return list(dict.fromkeys(found))
+
+
+def at(folder: Path, step: int) -> list[Rolled]:
+    """The rollouts of one step."""
+    return from_table(Rolled, pq.read_table(folder / ROLLOUTS / f"{step:05}.parquet"))
+
+
 def stored(folder: Path) -> Iterator[Rolled]:
     """The rollouts of the run in `folder`, step after step."""
-    for file in sorted((folder / ROLLOUTS).glob("*.parquet")):
-        yield from from_table(Rolled, pq.read_table(file))
+    for step in steps(folder):
+        yield from at(folder, step)

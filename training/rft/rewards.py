@@ -56,7 +56,8 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Rewards:
-    """float64 [rollouts] each: the sum, and its parts raw and on the batch's scale, for the log."""
+    """float64 [rollouts] each: the sum, and its parts raw and on the batch's scale, for the log. `*_steps`
+    are float64 [steps] a rollout: what each of its steps adds to the raw term. They sum to it."""
 
     total: Array
     answer: Array
@@ -65,6 +66,9 @@ class Rewards:
     coherence: Array
     curiosity_scaled: Array
     coherence_scaled: Array
+    penalty_steps: Sequence[Array]
+    curiosity_steps: Sequence[Array]
+    coherence_steps: Sequence[Array]
 
 
 def rewards(
@@ -74,13 +78,18 @@ def rewards(
     family without a scale."""
     answer = np.array([float(each.correct) for each in batch])
     paid = np.array([penalty(each, settings) for each in batch])
-    curious = curiosity(batch, settings)
-    coherent = np.array(
-        [smoothness(each) if smooth else coherence(each, scales[each.family], settings) for each in batch]
-    )
+    worth = curiosities(batch, settings)
+    curious = np.array([_mean(each) for each in worth])
+    apart = [-distances(e) if smooth else typicality(e, scales[e.family], settings) for e in batch]
+    coherent = np.array([_mean(each) for each in apart])
+    fresh = [np.flatnonzero(each.fresh) for each in batch]
+    shares = [penalties(each, settings) for each in batch]
+    added = [_added(e, at, values) for e, at, values in zip(batch, fresh, worth, strict=True)]
+    # The likeness of two neighbours is the later one's: it is the call that was chosen next to the other.
+    joined = [_added(e, at[1:], values) for e, at, values in zip(batch, fresh, apart, strict=True)]
     scaled = [_scaled(term, settings.deviation_floor) for term in (curious, coherent)]
     total = answer + settings.curiosity * scaled[0] + settings.coherence * scaled[1] - paid
-    return Rewards(total, answer, paid, curious, coherent, *scaled)
+    return Rewards(total, answer, paid, curious, coherent, *scaled, shares, added, joined)
 
 
 def unseen(told: Sequence[Prediction]) -> tuple[list[Rollout], dict[str, Scale]]:
@@ -101,6 +110,13 @@ def penalty(rollout: Rollout, settings: RewardSettings) -> float:
     return settings.invalid * invalid + settings.length * max(0, len(rollout.calls) - settings.length_prior)
 
 
+def penalties(rollout: Rollout, settings: RewardSettings) -> Array:
+    """float64 [steps]: what each step costs. Their sum, up to its rounding, is `penalty`, which is counted
+    and not summed: two rollouts with the same faults in another order are worth the same to the last bit."""
+    beyond = np.arange(len(rollout.calls)) >= settings.length_prior
+    return settings.invalid * ~np.array(rollout.valid, dtype=bool) + settings.length * beyond
+
+
 TYPICAL = (2 / np.pi) ** 0.5  # how far a normal value lies from its mean, in deviations
 
 
@@ -111,17 +127,24 @@ def coherence(rollout: Rollout, scale: Scale, settings: RewardSettings) -> float
     The specification's mean of z pays for likeness without end, and two looks at noise are more alike than
     two at the things that a question compares.
     """
-    found = cosines(rollout)
-    if not found.size:
-        return 0.0
-    apart = np.abs(found - scale.mean) / max(scale.deviation, settings.deviation_floor)
-    return float(TYPICAL - apart.mean())
+    return _mean(typicality(rollout, scale, settings))
+
+
+def typicality(rollout: Rollout, scale: Scale, settings: RewardSettings) -> Array:
+    """float64 [fresh steps - 1]: TYPICAL - |z| of each fresh step with the next one."""
+    apart = np.abs(cosines(rollout) - scale.mean) / max(scale.deviation, settings.deviation_floor)
+    return TYPICAL - apart
 
 
 def smoothness(rollout: Rollout) -> float:
     """Minus the mean L2 distance of the boxes of neighbouring fresh steps; 0 with fewer than two of them."""
+    return _mean(-distances(rollout))
+
+
+def distances(rollout: Rollout) -> Array:
+    """float64 [fresh steps - 1]: the L2 distance of each fresh step's box to the next one's."""
     boxes = rollout.boxes[rollout.fresh]
-    return -float(np.linalg.norm(np.diff(boxes, axis=0), axis=1).mean()) if len(boxes) > 1 else 0.0
+    return np.linalg.norm(np.diff(boxes, axis=0), axis=1)
 
 
 def cosines(rollout: Rollout) -> Array:
@@ -134,10 +157,15 @@ def curiosity(batch: Sequence[Rollout], settings: RewardSettings) -> Array:
     """float64 [rollouts]: mean over each one's fresh steps of error / expected x exp(-gate x variance / the
     batch's mean variance) x sigmoid(validity), each step clipped at the batch's percentile; 0 without a fresh
     step. The error as it is, which the specification has here, pays for noise."""
+    return np.array([_mean(each) for each in curiosities(batch, settings)])
+
+
+def curiosities(batch: Sequence[Rollout], settings: RewardSettings) -> list[Array]:
+    """float64 [fresh steps] a rollout: what `curiosity` is the mean of."""
     fresh = [each.fresh for each in batch]
     variance = np.concatenate([each.variance[kept] for each, kept in zip(batch, fresh, strict=True)])
     if not variance.size:
-        return np.zeros(len(batch))
+        return [np.zeros(0) for _ in batch]
     spread = max(float(variance.mean()), np.finfo(float).tiny)
     steps = [
         (each.error[kept] / np.broadcast_to(each.expected, each.error.shape)[kept])
@@ -146,7 +174,18 @@ def curiosity(batch: Sequence[Rollout], settings: RewardSettings) -> Array:
         for each, kept in zip(batch, fresh, strict=True)
     ]
     bound = np.percentile(np.concatenate(steps), settings.clip_percentile)
-    return np.array([float(np.minimum(each, bound).mean()) if each.size else 0.0 for each in steps])
+    return [np.minimum(each, bound) for each in steps]
+
+
+def _mean(values: Array) -> float:
+    return float(values.mean()) if values.size else 0.0
+
+
+def _added(rollout: Rollout, at: Array, values: Array) -> Array:
+    """float64 [steps]: the share in the mean of `values` of the steps `at`, and 0 of all others."""
+    shares = np.zeros(len(rollout.calls))
+    shares[at] = values / max(len(values), 1)
+    return shares
 
 
 def _sigmoid(logits: Array) -> Array:
