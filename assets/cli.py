@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 
-from assets import console, dedup, opening, trying
+from assets import console, dedup, opening, trajectories, trying
 from assets.stage import Project, StageError, home
 from pixelis_pipeline.ledger.chain import TamperedChain
 from pixelis_pipeline.ledger.ledger import LedgerError, MissingVersion
@@ -24,6 +24,7 @@ a first walk:
   pixelis verify                               hash everything again; a flipped byte is named
   make ui                                      look at it in Dagster
   pixelis estimate                             what asking a paid teacher would cost, before it is asked
+  pixelis trajectories                         what each phase of training did with a question, side by side
   pixelis dedup FOLDER                         near-duplicates in any folder of yours, with a page of them
   pixelis tools try SEG --image a.jpg --box 100 100 500 500    one call on a picture of yours
 
@@ -137,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     opening.declare(commands)
     trying.declare(commands)
     dedup.declare(commands)
+    trajectories.declare(commands)
     commands.add_parser("settings", help="numbers and their provenance: S paper, D derived, M mirror, P ours")
     commands.add_parser("graph", help="write dvc.yaml and the generated pages of docs/ from the code")
     return parser
@@ -240,6 +242,7 @@ _COMMANDS = {
     "batch": opening.show,
     "tools": _tools,
     "dedup": dedup.show,
+    "trajectories": trajectories.show,
     "settings": _settings,
     "graph": _graph,
 }

@@ -187,7 +187,7 @@ def steps(folder: Path) -> list[int]:
 def asked(folder: Path, step: int) -> list[tuple[str, str]]:
     """The questions of one step, in order: (id, task). Reads nothing else of its rollouts."""
     columns = [f"prediction.question.{name}" for name in ("id", "task")]
-    rows = pq.read_table(folder / ROLLOUTS / f"{step:05}.parquet", columns=columns).to_pylist()
+    rows = pq.ParquetFile(folder / ROLLOUTS / f"{step:05}.parquet").read(columns=columns).to_pylist()
     found = ((row["prediction"]["question"]["id"], row["prediction"]["question"]["task"]) for row in rows)
     return list(dict.fromkeys(found))
 
