@@ -73,9 +73,7 @@ def named(beginnings: Sequence[str], ids: Sequence[str], where: str) -> list[str
     for beginning in beginnings:
         fits = [each for each in ids if each.startswith(beginning)]
         if not fits:
-            raise StageError(
-                f"no question {beginning} {where}: ids stand in the report, and on this page without an id"
-            )
+            raise StageError(f"no question {beginning} {where}: ids stand in the report and on the page")
         if len(fits) > 1:
             raise StageError(f"{len(fits)} questions begin with {beginning}: give more of the id")
         found += fits

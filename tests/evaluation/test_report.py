@@ -204,7 +204,7 @@ def test_phases_stand_side_by_side_gained_lost_kept_and_never_right(page: str) -
     ], "in turn; sft is right wherever base is, so nothing is lost"
     assert re.findall(r"<h4>(\w+)</h4>", section) == ["Base", "SFT"] * 6, "no control is a phase"
     tasks = re.findall(r'<p class="tags"><span class="tag">(\w+)</span>', section)
-    assert tasks == ["compare", "count", "read", "attribute", "count", "read"] or len(set(tasks)) >= 3
+    assert len(set(tasks)) >= 3, "tasks are spread"
     pictures = re.findall(r'src="data:image/webp;base64,([^"]+)"', section)
     assert len(pictures) == 12
     calls = [column.count("data-step") for column in section.split('class="lane-column"')[1:]]
