@@ -22,8 +22,8 @@ def test_every_seed_of_the_phases_and_one_of_each_ablation():
         name: [each.seed for each in made if each.method == name] for name in {each.method for each in made}
     }
     assert of == {
-        **dict.fromkeys(("sft", "rft-base", "rft-full"), [7, 8, 9]),
-        **dict.fromkeys(("rft-curiosity", "rft-coherence", "rft-smoothness", "rft-beta-held"), [7]),
+        **{name: [7, 8, 9] for name in ("sft", "rft-base", "rft-full")},
+        **{name: [7] for name in ("rft-curiosity", "rft-coherence", "rft-smoothness", "rft-beta-held")},
     }
     assert all(each.start in made[: made.index(each)] for each in made if each.method != "sft")
 
