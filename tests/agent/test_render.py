@@ -1,9 +1,12 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import training.base
 from pixelis_pipeline.agent import render, tokenizer
+from pixelis_pipeline.agent.film import Film
 from pixelis_pipeline.agent.render import RenderMismatch, Turn
 
 TURNS = [Turn('<think>Look.</think><call>SEG {"box":[1,2,3,4]}</call>', "box 1 2 3 4 area 5")]
@@ -50,3 +53,22 @@ def test_a_stored_contract_is_plain_json(tmp_path):
     render.nano().write(tmp_path / "render.json")
     stored = json.loads((tmp_path / "render.json").read_text())
     assert stored["digest"] == render.nano().digest and stored["pixels"]["tokens"] == 64
+
+
+def test_the_shipped_base_is_of_the_first_edition_and_what_is_trained_now_of_the_last():
+    base = Path(training.base.__file__).parent / "nano" / "render.json"
+    assert render.stored(base, sees=True) == render.nano(edition=1) != render.nano()
+    with pytest.raises(ValueError, match="no edition 3"):
+        render.nano(edition=3)
+
+
+@pytest.mark.parametrize(("fps", "told"), [(8.0, "1.5 s frame 12 "), (0.0, "frame 12 ")])
+def test_a_film_is_told_of_and_shown_by_the_frames_that_begin_its_parts(fps, told):
+    film = Film(24, fps)
+    assert film.shown(4) == [0, 6, 12, 18] and Film(2, fps).shown(4) == [0, 1]
+    for contract, frames in ((render.nano(), 4), (render.nano(False), 0), (render.nano(edition=1), 1)):
+        text = render.render(contract, "Which?", (), film=film)
+        assert text.count(tokenizer.IMAGE) == 64 * frames
+        assert ("last frame 23" in text) == contract.films
+        assert (told + "<vision>" in text) == (frames == 4)
+    assert ("Video of 3.0 s" in render.render(render.nano(), "Which?", (), film=film)) == bool(fps)

@@ -9,7 +9,7 @@ from pixelis_pipeline.agent import tokenizer
 from pixelis_pipeline.agent.pixels import GRID
 from pixelis_pipeline.tools.contract import to_wire
 from pixelis_pipeline.world.scene import Scene
-from training.base import data, skills
+from training.base import data, reels, skills
 from training.base.scenes import KINDS, TINTS, cells, draw
 
 
@@ -69,13 +69,14 @@ def test_compared_areas_decide_the_answer():
 def test_no_lesson_holds_a_call():
     for k, scene in enumerate(scenes(10)):
         rng = np.random.default_rng(k)
-        for exchange in [*skills.about(rng, scene, 6), *skills.reading(rng, 6)]:
+        watched = skills.watching(rng, reels.draw(rng), 4)
+        for exchange in [*skills.about(rng, scene, 6), *watched, *skills.reading(rng, 6)]:
             for text in (exchange.question, exchange.answer, *exchange.heard):
-                assert not re.search(r"\b(SEG|ZOOM|OCR|PROP) ?\{|<call>|<think>", text)
+                assert not re.search(r"\b(SEG|TRK|OCR|ZOOM|TEMP|PROP) ?\{|<call>|<think>", text)
 
 
 def test_only_answers_are_learned_and_only_numbers_of_the_picture_are_blurred():
-    for part in data.lessons(3, 0, 4, 1.0):
+    for part in data.lessons(3, 0, 8, 1.0).parts:
         decode = tokenizer.shared().decode
         for row, learned, seen in zip(part.batch.ids[:, 1:], part.learned, part.seen, strict=True):
             whole = decode(part.batch.ids[0].tolist(), skip_special_tokens=False)
@@ -87,7 +88,7 @@ def test_only_answers_are_learned_and_only_numbers_of_the_picture_are_blurred():
 
 
 def test_the_same_step_gives_the_same_lessons_and_another_gives_others():
-    one, same, other = (data.lessons(3, step, 2, 0.5)[0].batch for step in (1, 1, 2))
+    one, same, other = (data.lessons(3, step, 2, 0.5).parts[0].batch for step in (1, 1, 2))
     assert torch.equal(one.ids, same.ids) and torch.equal(one.pixels, same.pixels)
     assert one.ids.shape != other.ids.shape or not torch.equal(one.ids, other.ids)
 

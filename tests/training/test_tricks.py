@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import training.base
-from pixelis_pipeline.agent import policy
+from pixelis_pipeline.agent import policy, render
 from pixelis_pipeline.records import Action, Media, Origin, Prediction, Question, Step
 from pixelis_pipeline.settings import HeadSettings, RewardSettings
 from pixelis_pipeline.tools.contract import Workspace, to_wire
@@ -133,7 +133,8 @@ class Bench:
     def judge(self, made: list[Prediction]) -> list[Rollout]:
         from training.rft.states import states
 
-        found = states(self.model, made, [each.image for each in self.cases], SETTINGS)
+        shown = [[each.image] for each in self.cases]
+        found = states(self.model, render.nano(edition=1), made, shown, SETTINGS)
         return self.heads.judge(found, [one.correct for one in made])
 
     def gain(self, trick: Any) -> Array:
@@ -151,7 +152,8 @@ def bench() -> Bench:
     model = policy.load(Path(training.base.__file__).parent / "nano").model
     before = [weight.detach().clone() for weight in model.parameters()]
     known = [case(seed) for seed in range(60)]
-    seen = states(model, [each.honest for each in known], [each.image for each in known], SETTINGS)
+    shown = [[each.image] for each in known]
+    seen = states(model, render.nano(edition=1), [each.honest for each in known], shown, SETTINGS)
     heads = Heads(model.config.text_config.hidden_size, SETTINGS)
     losses = [heads.update(seen) for _ in range(300)]
     assert losses[-1].error < 0.7 * losses[0].error
