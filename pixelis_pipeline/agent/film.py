@@ -30,7 +30,8 @@ class Film:
 
     def frame(self, number: int) -> str:
         """What is said of one frame."""
-        return f"{number / self.fps:.4g} s " * bool(self.fps) + f"frame {number} "
+        time = f"{number / self.fps:.4g} s " if self.fps else ""
+        return f"{time}frame {number} "
 
 
 def of(media: Sequence[Media]) -> Film | None:

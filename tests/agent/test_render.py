@@ -1,10 +1,8 @@
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-import training.base
 from pixelis_pipeline.agent import render, tokenizer
 from pixelis_pipeline.agent.film import Film
 from pixelis_pipeline.agent.render import RenderMismatch, Turn
@@ -55,9 +53,15 @@ def test_a_stored_contract_is_plain_json(tmp_path):
     assert stored["digest"] == render.nano().digest and stored["pixels"]["tokens"] == 64
 
 
-def test_the_shipped_base_is_of_the_first_edition_and_what_is_trained_now_of_the_last():
-    base = Path(training.base.__file__).parent / "nano" / "render.json"
-    assert render.stored(base, sees=True) == render.nano(edition=1) != render.nano()
+def test_checkpoints_of_the_first_edition_are_known_still(tmp_path):
+    """By the digest that was stored with them."""
+    first = "e777393513ce7d9a7775aa80fe460f45cbbb3f26fbc651da0b5b7d9d94bd2bcf"
+    assert render.nano(edition=1).digest == first != render.nano().digest
+    (tmp_path / "render.json").write_text(json.dumps({"digest": first}))
+    assert render.stored(tmp_path / "render.json", sees=True) == render.nano(edition=1)
+    (tmp_path / "render.json").write_text(json.dumps({"digest": "0" * 64}))
+    with pytest.raises(RenderMismatch):
+        render.stored(tmp_path / "render.json", sees=True)
     with pytest.raises(ValueError, match="no edition 3"):
         render.nano(edition=3)
 

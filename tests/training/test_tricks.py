@@ -122,6 +122,7 @@ class Bench:
     """The heads after honest rollouts, the frozen statistics, and honest rollouts to stand among."""
 
     model: Any
+    contract: render.Contract
     heads: Any
     scales: Scales
     cases: list[Case]
@@ -134,7 +135,7 @@ class Bench:
         from training.rft.states import states
 
         shown = [[each.image] for each in self.cases]
-        found = states(self.model, render.nano(edition=1), made, shown, SETTINGS)
+        found = states(self.model, self.contract, made, shown, SETTINGS)
         return self.heads.judge(found, [one.correct for one in made])
 
     def gain(self, trick: Any) -> Array:
@@ -149,11 +150,12 @@ def bench() -> Bench:
     from training.rft.heads import Heads
     from training.rft.states import states
 
-    model = policy.load(Path(training.base.__file__).parent / "nano").model
+    base = policy.load(Path(training.base.__file__).parent / "nano")
+    model = base.model
     before = [weight.detach().clone() for weight in model.parameters()]
     known = [case(seed) for seed in range(60)]
     shown = [[each.image] for each in known]
-    seen = states(model, render.nano(edition=1), [each.honest for each in known], shown, SETTINGS)
+    seen = states(model, base.contract, [each.honest for each in known], shown, SETTINGS)
     heads = Heads(model.config.text_config.hidden_size, SETTINGS)
     losses = [heads.update(seen) for _ in range(300)]
     assert losses[-1].error < 0.7 * losses[0].error
@@ -161,7 +163,7 @@ def bench() -> Bench:
     assert all(weight.grad is None for weight in model.parameters())
     dev = heads.judge(seen, [True] * len(seen))
     cases = [case(seed) for seed in range(1000, 1030)]
-    bench = Bench(model, heads, scales(dev, heads.digest), cases, [])
+    bench = Bench(model, base.contract, heads, scales(dev, heads.digest), cases, [])
     return replace(bench, honest=bench.judge([each.honest for each in cases]))
 
 
