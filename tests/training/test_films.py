@@ -110,3 +110,12 @@ def test_states_take_a_crop_only_where_it_was_shown(base) -> None:
     assert seen.x[0] == pytest.approx(unseen.x[0], abs=1e-4)
     assert not np.allclose(seen.x[-1], unseen.x[-1])
     assert nano.sees(made.model)
+
+
+def test_a_checkpoint_keeps_its_edition(base, tmp_path) -> None:
+    policy.save(policy.load(base).model, tmp_path / "first", render.nano(edition=1))
+    assert policy.load(tmp_path / "first").contract == render.nano(edition=1)
+    assert policy.contract_of(tmp_path / "first") != policy.contract_of(base) == render.nano()
+    (tmp_path / "first" / "render.json").unlink()
+    with pytest.raises(policy.PolicyError, match=r"render\.json is missing"):
+        policy.contract_of(tmp_path / "first")
