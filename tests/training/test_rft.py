@@ -16,6 +16,7 @@ from pixelis_pipeline.agent.batch import ImageTokenMismatch
 from pixelis_pipeline.agent.sampled import Sampled, sample
 from pixelis_pipeline.records import Question
 from pixelis_pipeline.settings import (
+    CurationSettings,
     HeadSettings,
     PidSettings,
     PolicySettings,
@@ -57,7 +58,7 @@ def taught(base, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("taught") / "policy"
     settings = SftSettings(epochs=45, batch=4, learning_rate=6e-3, threads=1, label_smoothing=0.0)
     traces = [replace(trace(0), id=f"t{k}", answer=colour) for k, colour in enumerate(COLOURS)]
-    sft.train(traces, [], base, out, settings, opens)
+    sft.train(traces, [], base, out, settings, CurationSettings(), opens)
     return out
 
 

@@ -39,7 +39,7 @@ def test_observation_tokens_carry_no_loss(base):
     made = example(trace(0), 2.0)
     model = policy.load(base).model
     end = max(k for k, weight in enumerate(made.weights) if weight == 2.0) + 1
-    picture = [pixels(trace(0).question.media[0])]
+    picture = [[pixels(trace(0).question.media[0])]]
     tails = [
         Example(made.ids[:end] + tuple(range(k, k + 9)), np.append(made.weights[:end], [0] * 9))
         for k in (100, 500)
