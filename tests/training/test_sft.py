@@ -70,12 +70,12 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(base, tmp_path
     undisturbed = sft.train(traces, dev, base, tmp_path / "a", quick, pixels)
     child = os.fork()
     if child == 0:
-        sft.train(traces, dev, base, tmp_path / "b", quick, pixels, lambda step, _: step == 5 and _die())
+        sft.train(traces, dev, base, tmp_path / "b", quick, pixels, lambda step, *_: step == 5 and _die())
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert checkpoint.progress(tmp_path / "b.work" / "state.safetensors")["step"] == 4
     assert not (tmp_path / "b").exists()
     steps: list[int] = []
-    resumed = sft.train(traces, dev, base, tmp_path / "b", quick, pixels, lambda step, _: steps.append(step))
+    resumed = sft.train(traces, dev, base, tmp_path / "b", quick, pixels, lambda step, *_: steps.append(step))
     assert steps == [5, 6, 7, 8, 9]
     assert resumed == undisturbed
     assert (
@@ -88,7 +88,7 @@ def test_the_state_of_another_training_is_not_continued(base, tmp_path, quick, m
     monkeypatch.setattr(sft, "SAVE", 1)
     traces = [trace(k) for k in range(4)]
 
-    def stop(step: int, steps: int) -> None:
+    def stop(step: int, steps: int, *_: object) -> None:
         if step == 2:
             raise KeyboardInterrupt
 
@@ -96,7 +96,7 @@ def test_the_state_of_another_training_is_not_continued(base, tmp_path, quick, m
         sft.train(traces, [], base, tmp_path / "a", quick, pixels, stop)
     steps: list[int] = []
     other = quick.model_copy(update={"seed": 8})
-    sft.train(traces, [], base, tmp_path / "a", other, pixels, lambda step, _: steps.append(step))
+    sft.train(traces, [], base, tmp_path / "a", other, pixels, lambda step, *_: steps.append(step))
     assert steps == [1, 2, 3]
 
 

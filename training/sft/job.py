@@ -1,6 +1,5 @@
 """Supervised fine-tuning as a job for `training.child`."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,9 +21,6 @@ def sft(order: Order, tell: Tell) -> Json:
     train_split = [t for t in traces if t.split == "train"]
     dev_split = [t for t in traces if t.split == "dev"]
 
-    def progress(step: int, of: int, scalars: Mapping[str, float] | None = None) -> None:
-        tell(step, of, scalars or {})
-
     (base,) = order.folders("base_policy")
     curve = train(
         train_split,
@@ -33,7 +29,7 @@ def sft(order: Order, tell: Tell) -> Json:
         order.made / "policy",
         settings.sft,
         MediaStore(Path(order.root), settings.media).view,
-        progress,
+        tell,
     )
     return {
         "weights": curve.weights,

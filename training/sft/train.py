@@ -6,7 +6,7 @@ undisturbed run, on the same machine with the same number of threads.
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ WARM = 20  # steps
 
 Array = np.ndarray[Any, Any]
 Pixels = Callable[[Media], Array]
+Progress = Callable[[int, int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +112,14 @@ def train(
     out: Path,
     settings: SftSettings,
     pixels: Pixels,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Curve:
     """Fine-tune the policy in `base` on replayed trajectories and write the new one to `out`.
 
-    `pixels` gives an image's uint8 RGB array; `progress` is told (steps done, steps in all). Working
-    state lies beside `out`, in `out`.work, until the end. Raises ValueError for a training set without
-    anything to learn or a trajectory that was not replayed, RenderMismatch where `base` was made under
-    another contract.
+    `pixels` gives an image's uint8 RGB array; `progress` is told (steps done, steps in all, the step's
+    loss by name). Working state lies beside `out`, in `out`.work, until the end. Raises ValueError for a
+    training set without anything to learn or a trajectory that was not replayed, RenderMismatch where `base`
+    was made under another contract.
     """
     import torch
 
@@ -158,7 +159,7 @@ def _epochs(
     settings: SftSettings,
     state: Path,
     done: Json,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> None:
     """Steps `done["step"]` and on; `done` is brought up to date in place."""
     import torch
@@ -176,7 +177,8 @@ def _epochs(
         torch.nn.utils.clip_grad_norm_(weights, settings.gradient_norm)
         optimizer.step()
         optimizer.zero_grad()
-        done["sum"] += loss.item()
+        told = loss.item()
+        done["sum"] += told
         done["step"] = step + 1
         if place + 1 == a_pass:
             dev = _dev_loss(model, held, settings.batch)
@@ -187,4 +189,4 @@ def _epochs(
         if (step + 1) % SAVE == 0 and step + 1 < steps:
             checkpoint.write(state, {"model": model}, optimizer, done)
         if progress is not None:
-            progress(step + 1, steps)
+            progress(step + 1, steps, {"loss": told})
