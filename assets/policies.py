@@ -17,6 +17,7 @@ from pixelis_pipeline.ledger.chain import Input
 from pixelis_pipeline.ledger.code import ROOT as CHECKOUT
 from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import Accepted, Hardness, Json, Outcome, Trajectory, record_id
+from pixelis_pipeline.tools.opening import opened
 
 FOLDER = "policy"  # within the artifact of a policy stage
 
@@ -86,10 +87,13 @@ class LayerRank:
     kept: float
 
 
-def _traces(work: Work, split: str) -> list[Trajectory]:
-    """The traces of a split about images: no policy of ours sees a video."""
+def _traces(work: Work, split: str, checkpoint: Path) -> list[Trajectory]:
+    """The traces of a split that the policy in a folder sees whole."""
+    from pixelis_pipeline.agent import policy
+
+    shown = policy.contract_of(checkpoint)
     traces = work.read("training_splits", Trajectory)
-    return [t for t in traces if t.split == split and t.question.media[0].kind == "image"]
+    return [t for t in traces if t.split == split and shown.shows(t.question.media)]
 
 
 @stage(
@@ -110,7 +114,7 @@ def lora_ranks(work: Work) -> Iterator[Outcome[LayerRank]]:
 
     base = next(iter(work.read("base_policy", Checkpoint)))
     before, after = work.folders("base_policy")[0] / FOLDER, work.scratch / FOLDER
-    traces = _traces(work, "train")
+    traces = _traces(work, "train", before)
     evenly = traces[:: -(-len(traces) // work.settings.ranks.traces)]
     short = work.settings.sft.model_copy(update={"epochs": 1, "lora": "none"})
     with work.progress(0) as advance:
@@ -121,7 +125,7 @@ def lora_ranks(work: Work) -> Iterator[Outcome[LayerRank]]:
             after,
             short,
             work.settings.curation,
-            work.project.media.view,
+            partial(opened, work.project.media),
             lambda *_: advance(1),
         )
         found = study(before, after, work.folder, work.settings.ranks, lambda *_: advance(1))
@@ -218,11 +222,11 @@ def trace_hardness(work: Work) -> Iterator[Outcome[Hardness]]:
     from training.sft.hardness import errors
 
     taught = next(iter(work.read("sft_policy", Checkpoint)))
-    traces = _traces(work, "train")
+    folder = work.folders("sft_policy")[0] / FOLDER
+    traces, opens = _traces(work, "train", folder), partial(opened, work.project.media)
     made = []
     with work.progress(len(traces)) as advance:
-        folder = work.folders("sft_policy")[0] / FOLDER
-        for trace, error in errors(folder, traces, work.settings.sft, work.project.media.view, advance):
+        for trace, error in errors(folder, traces, work.settings.sft, opens, advance):
             parents = (trace.id, taught.id)
             identity = record_id("trace_hardness", 1, {}, parents, error)
             made.append(Hardness(identity, parents, trace.question, error))

@@ -9,7 +9,7 @@ accuracy. Times are of the processor, on one thread: other work on the machine m
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from benchmarks.measurement import Measurement, measured
 from pixelis_pipeline.ledger.code import ROOT
 from pixelis_pipeline.records import Action, Media, Origin, Question, Step, Trajectory
 from pixelis_pipeline.settings import CurationSettings, SftSettings
+from pixelis_pipeline.tools.contract import Workspace
 
 BASE = ROOT / "training" / "base" / "nano"
 ROWS, STEPS, ROUNDS = 16, 4, 5
@@ -54,6 +55,11 @@ def pixels(media: Media) -> np.ndarray[Any, Any]:
     return np.random.default_rng(int(media.sha256, 16)).integers(0, 256, (128, 128, 3), dtype=np.uint8)
 
 
+def opens(media: Sequence[Media]) -> Workspace:
+    """The workspace of a question about such a picture."""
+    return Workspace([pixels(media[0])])
+
+
 def clock(taken: list[float]) -> Any:
     """A callback that notes the processor seconds of each step, from its batch to its new weights."""
     from transformers import TrainerCallback
@@ -87,7 +93,7 @@ def _measured(folder: Path) -> Iterator[Measurement]:
     from training.sft.pool import pool
 
     settings = SftSettings(batch=ROWS, epochs=STEPS, threads=1)
-    drawn = pool([trace(n) for n in range(ROWS)], pixels, settings.action_weight)
+    drawn = pool([trace(n) for n in range(ROWS)], opens, settings.action_weight)
     draws = Draws(drawn, settings, CurationSettings(), begun(folder, ""))
     start = time.process_time()
     batch = draws.collate([{"place": place} for place in range(ROWS)])

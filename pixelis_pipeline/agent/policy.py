@@ -96,6 +96,16 @@ def opened(folder: Path, settings: PolicySettings) -> "Policy | LargePolicy":
     return large.load(folder, settings)
 
 
+def contract_of(folder: Path) -> render.Contract:
+    """The render contract of the nano policy in `folder`. PolicyError where it holds none, RenderMismatch for
+    one of no edition."""
+    for name in (CONFIG, RENDER):
+        if not (folder / name).is_file():
+            raise PolicyError(f"{folder / name} is missing: {folder} is no policy checkpoint")
+    config = json.loads((folder / CONFIG).read_text())
+    return render.stored(folder / RENDER, sees="vision_config" in config)
+
+
 def load(folder: Path) -> Policy:
     """The nano policy in `folder`.
 
@@ -106,9 +116,7 @@ def load(folder: Path) -> Policy:
         if not (folder / name).is_file():
             raise PolicyError(f"{folder / name} is missing: {folder} is no policy checkpoint")
     config = json.loads((folder / CONFIG).read_text())
-    crops = bool(json.loads((folder / RENDER).read_text()).get("pixels", {}).get("crops"))
-    contract = render.nano(sees="vision_config" in config, crops=crops)
-    contract.check(folder / RENDER)
+    contract = contract_of(folder)
     if hashlib.sha256((folder / TOKENIZER).read_bytes()).hexdigest() != contract.tokenizer:
         raise PolicyError(f"{folder / TOKENIZER} is not the tokenizer of its render contract")
     from safetensors.torch import load_file
@@ -126,9 +134,9 @@ def load(folder: Path) -> Policy:
     return Policy(model.eval(), contract, hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest())
 
 
-def save(model: "Model", folder: Path, crops: bool = False) -> str:
-    """Write the checkpoint folder, whole or not at all; gives the sha256 of its weights. `crops` tells
-    whether it was trained on conversations that show what ZOOM made.
+def save(model: "Model", folder: Path, contract: render.Contract | None = None) -> str:
+    """Write the checkpoint folder, whole or not at all; gives the sha256 of its weights. `contract` is what
+    it was trained under, by default nano's latest.
 
     A folder that is there already is replaced.
     """
@@ -143,7 +151,7 @@ def save(model: "Model", folder: Path, crops: bool = False) -> str:
     save_file(weights, staged / WEIGHTS, metadata={"format": "pt"})
     (staged / CONFIG).write_text(model.config.to_json_string())
     (staged / TOKENIZER).write_text(tokenizer.shared().to_str())
-    render.nano(sees=nano.sees(model), crops=crops).write(staged / RENDER)
+    (contract or render.nano(sees=nano.sees(model))).write(staged / RENDER)
     digest = hashlib.sha256((staged / WEIGHTS).read_bytes()).hexdigest()
     if folder.exists():
         shutil.rmtree(folder)

@@ -1,6 +1,6 @@
 """A nano policy of a few thousand weights and traces about small scenes, replayed with planted outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import pytest
 
 from pixelis_pipeline.records import Action, Media, Origin, Question, Step, Trajectory
 from pixelis_pipeline.settings import SftSettings
+from pixelis_pipeline.tools.contract import Workspace
 
 SIZES = {"hidden": 64, "layers": 2, "vision": 32, "depth": 1}
 COLOURS = ("red", "green", "blue", "pink")
@@ -46,6 +47,10 @@ def quick() -> SftSettings:
 
 def pixels(media: Media) -> np.ndarray:
     return np.random.default_rng(int(media.sha256, 16)).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+def opens(media: Sequence[Media]) -> Workspace:
+    return Workspace([pixels(media[0])])
 
 
 def trace(index: int, **changes) -> Trajectory:

@@ -24,9 +24,9 @@ from pixelis_pipeline.settings import (
     RftSettings,
     SftSettings,
 )
-from pixelis_pipeline.tools.contract import Observation, Workspace, spoken
+from pixelis_pipeline.tools.contract import Observation, spoken
 from pixelis_pipeline.tools.registry import Registry
-from tests.training.conftest import COLOURS, SIZES, pixels, trace
+from tests.training.conftest import COLOURS, SIZES, opens, trace
 from training import checkpoint
 from training.rft import objective, record
 from training.rft import train as rft
@@ -58,7 +58,7 @@ def taught(base, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("taught") / "policy"
     settings = SftSettings(epochs=45, batch=4, learning_rate=6e-3, threads=1, label_smoothing=0.0)
     traces = [replace(trace(0), id=f"t{k}", answer=colour) for k, colour in enumerate(COLOURS)]
-    sft.train(traces, [], base, out, settings, CurationSettings(), pixels)
+    sft.train(traces, [], base, out, settings, CurationSettings(), opens)
     return out
 
 
@@ -66,7 +66,7 @@ def ground(right: Callable[[Question, str], bool] | None = None, questions: int 
     return Ground(
         [replace(trace(0).question, id=f"q{k}", answer=COLOURS[k]) for k in range(questions)],
         Registry({"PROP": Prop()}),
-        lambda media: Workspace([pixels(media[0])]),
+        opens,
         right or (lambda question, answer: question.answer == answer),
     )
 

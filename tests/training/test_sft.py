@@ -10,7 +10,7 @@ from pixelis_pipeline.agent import policy, render
 from pixelis_pipeline.curation import sampling
 from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.settings import CurationSettings, RankSettings, SftSettings
-from tests.training.conftest import SIZES, pixels, trace
+from tests.training.conftest import SIZES, opens, pixels, trace
 from training import checkpoint
 from training.sft import course, curriculum, trainer
 from training.sft import train as sft
@@ -29,7 +29,7 @@ def imitated(model, examples, images) -> float:
 
 def loss(base: Path, trajectories) -> float:
     """The objective of an untrained policy on the trajectories."""
-    drawn = pool(trajectories, pixels, 2.0)
+    drawn = pool(trajectories, opens, 2.0)
     return imitated(policy.load(base).model, drawn.examples, drawn.images)
 
 
@@ -39,7 +39,7 @@ def test_observation_tokens_carry_no_loss(base):
     made = example(trace(0), 2.0)
     model = policy.load(base).model
     end = max(k for k, weight in enumerate(made.weights) if weight == 2.0) + 1
-    picture = [pixels(trace(0).question.media[0])]
+    picture = [[pixels(trace(0).question.media[0])]]
     tails = [
         Example(made.ids[:end] + tuple(range(k, k + 9)), np.append(made.weights[:end], [0] * 9))
         for k in (100, 500)
@@ -52,7 +52,7 @@ def test_observation_tokens_carry_no_loss(base):
 def test_eight_traces_are_learned_by_heart(base, tmp_path):
     traces = [trace(k) for k in range(8)]
     settings = SftSettings(epochs=150, batch=8, learning_rate=6e-3, threads=1, label_smoothing=0.0)
-    curve = sft.train(traces, [], base, tmp_path / "out", settings, CURATION, pixels)
+    curve = sft.train(traces, [], base, tmp_path / "out", settings, CURATION, opens)
     assert curve.points[0].train > 1.0 > 0.1 > curve.points[-1].train
     assert [point.epoch for point in curve.points] == list(range(1, 151))
     learned = policy.load(tmp_path / "out")
@@ -75,13 +75,13 @@ def killed(at: int, *arguments) -> int:
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(base, tmp_path, quick, monkeypatch):
     monkeypatch.setattr(course, "SAVE", 2)
     traces, dev = [trace(k) for k in range(10)], [trace(10)]
-    undisturbed = sft.train(traces, dev, base, tmp_path / "a", quick, CURATION, pixels)
-    assert killed(5, traces, dev, base, tmp_path / "b", quick, CURATION, pixels) == -signal.SIGKILL
+    undisturbed = sft.train(traces, dev, base, tmp_path / "a", quick, CURATION, opens)
+    assert killed(5, traces, dev, base, tmp_path / "b", quick, CURATION, opens) == -signal.SIGKILL
     assert checkpoint.progress(tmp_path / "b.work" / "state.safetensors")["step"] == 4
     assert not (tmp_path / "b").exists()
     steps: list[int] = []
     resumed = sft.train(
-        traces, dev, base, tmp_path / "b", quick, CURATION, pixels, lambda step, *_: steps.append(step)
+        traces, dev, base, tmp_path / "b", quick, CURATION, opens, lambda step, *_: steps.append(step)
     )
     assert steps == [5, 6, 7, 8, 9]
     assert resumed == undisturbed
@@ -108,13 +108,13 @@ def test_killed_five_times_in_twenty_steps_it_ends_with_the_same_weights(base, t
     )
     traces = [trace(k, difficulty=("simple", "medium", "hard")[k % 3]) for k in range(16)]
     arguments = (traces, traces[:2], base)
-    undisturbed = sft.train(*arguments, tmp_path / "a", settings, CURATION, pixels)
+    undisturbed = sft.train(*arguments, tmp_path / "a", settings, CURATION, opens)
     assert "fallen" in {point.verdict for point in undisturbed.points}
     assert undisturbed.points[-1].step == 20
     random = np.random.default_rng(1)
     for at in sorted(random.choice(np.arange(1, 20), 5, replace=False).tolist()):
-        assert killed(at, *arguments, tmp_path / "b", settings, CURATION, pixels) == -signal.SIGKILL
-    assert sft.train(*arguments, tmp_path / "b", settings, CURATION, pixels) == undisturbed
+        assert killed(at, *arguments, tmp_path / "b", settings, CURATION, opens) == -signal.SIGKILL
+    assert sft.train(*arguments, tmp_path / "b", settings, CURATION, opens) == undisturbed
 
 
 def test_the_state_of_another_training_is_not_continued(base, tmp_path, quick, monkeypatch):
@@ -126,16 +126,16 @@ def test_the_state_of_another_training_is_not_continued(base, tmp_path, quick, m
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sft.train(traces, [], base, tmp_path / "a", quick, CURATION, pixels, stop)
+        sft.train(traces, [], base, tmp_path / "a", quick, CURATION, opens, stop)
     steps: list[int] = []
     other = quick.model_copy(update={"seed": 8})
-    sft.train(traces, [], base, tmp_path / "a", other, CURATION, pixels, lambda step, *_: steps.append(step))
+    sft.train(traces, [], base, tmp_path / "a", other, CURATION, opens, lambda step, *_: steps.append(step))
     assert steps == [1, 2, 3]
 
 
 def test_training_on_nothing_is_an_error(base, tmp_path, quick):
     with pytest.raises(ValueError, match="no trajectory"):
-        sft.train([], [], base, tmp_path / "a", quick, CURATION, pixels)
+        sft.train([], [], base, tmp_path / "a", quick, CURATION, opens)
 
 
 def test_flawed_steps_change_the_loss_only_by_being_left_out(base):
@@ -158,13 +158,13 @@ def test_what_holds_nothing_to_learn_is_left_out_and_changes_no_weight(base, qui
         for t in whole
     ]
     with_them = sft.train(
-        [*whole, *blank], [whole[0], blank[0]], base, tmp_path / "a", quick, CURATION, pixels
+        [*whole, *blank], [whole[0], blank[0]], base, tmp_path / "a", quick, CURATION, opens
     )
-    without = sft.train(whole, [whole[0]], base, tmp_path / "b", quick, CURATION, pixels)
+    without = sft.train(whole, [whole[0]], base, tmp_path / "b", quick, CURATION, opens)
     assert (with_them.unlearned, without.unlearned) == (4, 0)
     assert with_them.weights == without.weights and with_them.points == without.points
     with pytest.raises(ValueError, match="none of 4 trajectories holds anything"):
-        sft.train(blank, [], base, tmp_path / "c", quick, CURATION, pixels)
+        sft.train(blank, [], base, tmp_path / "c", quick, CURATION, opens)
 
 
 def test_simple_traces_are_left_out_after_the_warm_up(base, quick, tmp_path, monkeypatch):
@@ -178,14 +178,14 @@ def test_simple_traces_are_left_out_after_the_warm_up(base, quick, tmp_path, mon
 
     monkeypatch.setattr(sampling.Sampler, "draws", watched)
     traces = [trace(k, difficulty=("simple", "medium", "hard")[k % 3]) for k in range(9)]
-    curve = sft.train(traces, [], base, tmp_path / "a", quick, CURATION, pixels)
+    curve = sft.train(traces, [], base, tmp_path / "a", quick, CURATION, opens)
     assert [point.phase for point in curve.points] == ["warm-up", "main", "main"]
     assert drawn == [{"simple", "medium", "hard"}, {"medium", "hard"}, {"medium", "hard"}]
 
 
 def test_a_trace_that_has_not_been_through_the_curriculum_is_an_error(base, quick, tmp_path):
     with pytest.raises(ValueError, match="curriculum"):
-        sft.train([trace(0, difficulty="")], [], base, tmp_path / "a", quick, CURATION, pixels)
+        sft.train([trace(0, difficulty="")], [], base, tmp_path / "a", quick, CURATION, opens)
 
 
 def test_falling_back_restores_the_best_weights(base, tmp_path, monkeypatch):
@@ -193,9 +193,9 @@ def test_falling_back_restores_the_best_weights(base, tmp_path, monkeypatch):
     traces = [trace(k) for k in range(4)]
     one = SftSettings(epochs=1, batch=4, learning_rate=3e-3)
     monkeypatch.setattr(trainer, "rate", lambda step, *_: 3e-3 if step == 0 else 5.0)
-    first = sft.train(traces, traces, base, tmp_path / "a", one, CURATION, pixels)
+    first = sft.train(traces, traces, base, tmp_path / "a", one, CURATION, opens)
     ruined = sft.train(
-        traces, traces, base, tmp_path / "b", one.model_copy(update={"epochs": 3}), CURATION, pixels
+        traces, traces, base, tmp_path / "b", one.model_copy(update={"epochs": 3}), CURATION, opens
     )
     assert [point.verdict for point in ruined.points] == ["best", "fallen", "fallen"]
     assert ruined.weights == first.weights
@@ -207,7 +207,7 @@ def test_gradient_checkpointing_changes_no_weight_by_more_than_rounding(base, qu
     traces = [trace(k) for k in range(4)]
     for name, saves in (("a", False), ("b", True)):
         settings = quick.model_copy(update={"gradient_checkpointing": saves})
-        sft.train(traces, [], base, tmp_path / name, settings, CURATION, pixels)
+        sft.train(traces, [], base, tmp_path / name, settings, CURATION, opens)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("a", "b"))
     assert all(one[key].allclose(two[key], atol=1e-5) for key in one)
 
@@ -216,9 +216,9 @@ def test_the_heads_teach_the_policy_and_a_weight_of_nothing_leaves_it_alone(base
     plain = quick.model_copy(update={"auxiliary": 0.0})
     traces = [trace(k) for k in range(4)]
     blind = [replace(t, steps=(replace(t.steps[0], decisive=False),)) for t in traces]
-    without = sft.train(traces, [], base, tmp_path / "a", plain, CURATION, pixels)
-    undecided = sft.train(blind, [], base, tmp_path / "b", quick, CURATION, pixels)
-    taught = sft.train(traces, [], base, tmp_path / "c", quick, CURATION, pixels)
+    without = sft.train(traces, [], base, tmp_path / "a", plain, CURATION, opens)
+    undecided = sft.train(blind, [], base, tmp_path / "b", quick, CURATION, opens)
+    taught = sft.train(traces, [], base, tmp_path / "c", quick, CURATION, opens)
     assert without.weights == undecided.weights != taught.weights
     assert undecided.points[-1].auxiliary == 0 < taught.points[-1].auxiliary < taught.points[0].auxiliary
 
@@ -230,7 +230,7 @@ def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches(base, quick, tmp_
     longer = [replace(trace(k), steps=trace(k).steps * (1 + k % 3)) for k in range(8)]
     for name, size in (("a", 0), ("b", 2)):
         settings = quick.model_copy(update={"micro_batch": size, "auxiliary": 0.0})
-        sft.train(longer, [], base, tmp_path / name, settings, CURATION, pixels)
+        sft.train(longer, [], base, tmp_path / name, settings, CURATION, opens)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("a", "b"))
     assert all(one[key].allclose(two[key], atol=2e-4) for key in one)
     with pytest.raises(ValueError, match="multiple of micro_batch"):
@@ -249,10 +249,10 @@ def test_a_step_is_what_the_objective_says_and_no_more(base, tmp_path):
 
     settings = SftSettings(epochs=1, batch=4, learning_rate=3e-3, threads=1, auxiliary=0.2)
     traces = [trace(k) for k in range(4)]
-    sft.train(traces, [], base, tmp_path / "a", settings, CURATION, pixels)
+    sft.train(traces, [], base, tmp_path / "a", settings, CURATION, opens)
     model = policy.load(base).model.train()
     heads = Heads(SIZES["hidden"], settings.seed)
-    drawn = Draws(pool(traces, pixels, 2.0), settings, CURATION, begun(tmp_path, ""))
+    drawn = Draws(pool(traces, opens, 2.0), settings, CURATION, begun(tmp_path, ""))
     batch = drawn.collate([{"place": k} for k in range(4)])
     weights = [*model.parameters(), *heads.parameters()]
     plain = [w for n, w in model.named_parameters() if n.endswith("bias") or "norm" in n]
@@ -283,7 +283,7 @@ def test_training_says_nothing_to_the_network_and_leaves_the_configuration(
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", refuse)
-    sft.train([trace(k) for k in range(4)], [], base, tmp_path / "a", quick, CURATION, pixels)
+    sft.train([trace(k) for k in range(4)], [], base, tmp_path / "a", quick, CURATION, opens)
     assert (tmp_path / "a" / "config.json").read_bytes() == (base / "config.json").read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"a", "a.exports"}
 
@@ -313,7 +313,7 @@ def test_adapters_of_the_ranks_are_trained_merged_and_exported(base, quick, tmp_
     monkeypatch.setattr(course, "SAVE", 2)
     traces = [trace(k) for k in range(10)]
     arguments = (traces, traces[:2], base)
-    given = (quick, CURATION, pixels)
+    given = (quick, CURATION, opens)
     undisturbed = sft.train(*arguments, tmp_path / "a", *given, None, ranked)
     child = os.fork()
     if child == 0:
@@ -343,14 +343,14 @@ def test_adapters_of_the_ranks_are_trained_merged_and_exported(base, quick, tmp_
 def test_a_trace_that_was_learned_is_less_hard_than_its_like(base, tmp_path):
     traces = [trace(k) for k in range(8)]
     settings = SftSettings(epochs=40, batch=4, learning_rate=6e-3, threads=1)
-    sft.train(traces[:4], [], base, tmp_path / "a", settings, CURATION, pixels)
+    sft.train(traces[:4], [], base, tmp_path / "a", settings, CURATION, opens)
     blank = replace(trace(9, kind="outcome-negative"), steps=())
-    found = list(errors(tmp_path / "a", [*traces, blank], settings, pixels))
+    found = list(errors(tmp_path / "a", [*traces, blank], settings, opens))
     assert [t.id for t, _ in found] == [t.id for t in traces]
     hard = [error for _, error in found]
     assert 0 < max(hard[:4]) < min(hard[4:]) < 1
     model = policy.load(tmp_path / "a").model
     for k in (0, 7):
-        one = pool([traces[k]], pixels, 2.0)
+        one = pool([traces[k]], opens, 2.0)
         lost = imitation(told(model, inputs(one.examples, one.images))[0], 0.0).item()
         assert hard[k] == pytest.approx(1 - np.exp(-lost), rel=1e-4)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pixelis_pipeline.agent import policy
 from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import canonical
-from tests.training.conftest import pixels, trace
+from tests.training.conftest import opens, trace
 from training.sft import exports
 from training.sft.exports import Moments
 from training.sft.heads import Heads
@@ -41,7 +41,7 @@ def test_normalisers_are_those_of_the_learned_tokens_and_need_no_batch_size(base
     from training.sft.objective import inputs, told
 
     model = policy.load(base).model
-    held = pool([trace(k) for k in range(5)], pixels, 2.0)
+    held = pool([trace(k) for k in range(5)], opens, 2.0)
     one, scalers = exports.statistics(model, held, 5)
     two, _ = exports.statistics(model, held, 2)
     for name in ("log_probability", "entropy"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pixelis_pipeline.agent import nano, policy
+from pixelis_pipeline.agent import nano, policy, render
 from pixelis_pipeline.agent import tokenizer as words
 from pixelis_pipeline.agent.batch import collate
 from pixelis_pipeline.records import Action, Step
@@ -15,12 +15,13 @@ from training.rft.states import attention, spans, states, text_of
 from training.sft.examples import text_of as learned_text
 
 SETTINGS = HeadSettings()
+CONTRACT, ASKED = render.nano(), replace(trace(0).question, text="What colour is it?")
 BOXES = ([0, 0, 300, 300], [500, 0, 900, 300], [0, 600, 400, 999])
 GARBLED = Step("no <obs>1</obs> call <image>", Action("", {}), {"error": "the turn did not end"}, 0.0, False)
 
 
 def ids(*steps: Step) -> list[int]:
-    return words.shared().encode(text_of("What colour is it?", steps)).ids
+    return words.shared().encode(text_of(CONTRACT, ASKED, steps)).ids
 
 
 def said(row: list[int], where: slice) -> str:
@@ -74,11 +75,11 @@ def test_states_are_the_backbones_own_numbers(base) -> None:
     steps = [replace(trace(0).steps[0], action=Action("PROP", {"box": box})) for box in BOXES]
     traces = [replace(trace(k), steps=(*steps[: k + 1], steps[0])) for k in range(3)]
     images = [pixels(t.question.media[0]) for t in traces]
-    found = states(model, traces, images, SETTINGS)
+    found = states(model, CONTRACT, traces, [[image] for image in images], SETTINGS)
     assert [len(each.v) for each in found] == [2, 3, 4]
     for each, one, image in zip(found, traces, images, strict=True):
         one = replace(one, steps=one.steps[:-1])
-        text = text_of(one.question.text, one.steps)
+        text = text_of(CONTRACT, one.question, one.steps)
         assert learned_text(one).startswith(text)  # the rows that training sees
         row = words.shared().encode(text).ids
         batch = collate([row], [image], "right")
@@ -101,7 +102,7 @@ def test_states_are_the_backbones_own_numbers(base) -> None:
 def test_the_policy_is_left_as_it_was(base) -> None:
     model = policy.load(base).model.train()
     before = [weight.detach().clone() for weight in model.parameters()]
-    states(model, [trace(0)], [pixels(trace(0).question.media[0])], SETTINGS)
+    states(model, CONTRACT, [trace(0)], [[pixels(trace(0).question.media[0])]], SETTINGS)
     assert model.training and all(weight.grad is None for weight in model.parameters())
     assert all((weight == old).all() for weight, old in zip(model.parameters(), before, strict=True))
-    assert states(model, [], [], SETTINGS) == []
+    assert states(model, CONTRACT, [], [], SETTINGS) == []

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import training.base
-from pixelis_pipeline.agent import policy
+from pixelis_pipeline.agent import policy, render
 from pixelis_pipeline.records import Action, Media, Origin, Prediction, Question, Step
 from pixelis_pipeline.settings import HeadSettings, RewardSettings
 from pixelis_pipeline.tools.contract import Workspace, to_wire
@@ -122,6 +122,7 @@ class Bench:
     """The heads after honest rollouts, the frozen statistics, and honest rollouts to stand among."""
 
     model: Any
+    contract: render.Contract
     heads: Any
     scales: Scales
     cases: list[Case]
@@ -133,7 +134,8 @@ class Bench:
     def judge(self, made: list[Prediction]) -> list[Rollout]:
         from training.rft.states import states
 
-        found = states(self.model, made, [each.image for each in self.cases], SETTINGS)
+        shown = [[each.image] for each in self.cases]
+        found = states(self.model, self.contract, made, shown, SETTINGS)
         return self.heads.judge(found, [one.correct for one in made])
 
     def gain(self, trick: Any) -> Array:
@@ -148,10 +150,12 @@ def bench() -> Bench:
     from training.rft.heads import Heads
     from training.rft.states import states
 
-    model = policy.load(Path(training.base.__file__).parent / "nano").model
+    base = policy.load(Path(training.base.__file__).parent / "nano")
+    model = base.model
     before = [weight.detach().clone() for weight in model.parameters()]
     known = [case(seed) for seed in range(60)]
-    seen = states(model, [each.honest for each in known], [each.image for each in known], SETTINGS)
+    shown = [[each.image] for each in known]
+    seen = states(model, base.contract, [each.honest for each in known], shown, SETTINGS)
     heads = Heads(model.config.text_config.hidden_size, SETTINGS)
     losses = [heads.update(seen) for _ in range(300)]
     assert losses[-1].error < 0.7 * losses[0].error
@@ -159,7 +163,7 @@ def bench() -> Bench:
     assert all(weight.grad is None for weight in model.parameters())
     dev = heads.judge(seen, [True] * len(seen))
     cases = [case(seed) for seed in range(1000, 1030)]
-    bench = Bench(model, heads, scales(dev, heads.digest), cases, [])
+    bench = Bench(model, base.contract, heads, scales(dev, heads.digest), cases, [])
     return replace(bench, honest=bench.judge([each.honest for each in cases]))
 
 

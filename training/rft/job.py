@@ -17,6 +17,7 @@ def rft(order: Order, tell: Tell) -> Json:
     Gives the weights' sha256, those of the tools and of the frozen statistics, how the run ended, its steps
     and stages, and the ids of the traces whose questions it was asked.
     """
+    from pixelis_pipeline.agent import policy
     from pixelis_pipeline.tools.opening import opened
     from pixelis_pipeline.tools.registry import default_registry
     from pixelis_pipeline.verify.answers import right
@@ -26,7 +27,9 @@ def rft(order: Order, tell: Tell) -> Json:
 
     settings = order.settings
     media = MediaStore(Path(order.root), settings.media)
-    traces = [t for t in order.records("training_splits", Trajectory) if t.question.media[0].kind == "image"]
+    base, out = order.folders("sft_policy")[0] / "policy", Path(order.folder) / "rft"
+    shown = policy.contract_of(base)
+    traces = [t for t in order.records("training_splits", Trajectory) if shown.shows(t.question.media)]
     learned = [t for t in traces if t.split == "train"]
     questions = {t.question.id: t.question for t in learned}
     asked = [questions[name] for name in sorted(questions)]
@@ -34,10 +37,8 @@ def rft(order: Order, tell: Tell) -> Json:
     recipe = Recipe(settings.rft, settings.reward, settings.heads, settings.pid, settings.policy)
     honest = [t for t in traces if t.kind == "positive"]
     held = [t for t in honest if t.split == "dev" and len(t.steps) > 1] or honest
-    images = [media.view(t.question.media[0]) for t in held]
-    base, out = order.folders("sft_policy")[0] / "policy", Path(order.folder) / "rft"
     tell(0, settings.rft.steps, {})
-    scales = train.measure(base, held, images, recipe, [question.task for question in asked])
+    scales = train.measure(base, held, ground.open_media, recipe, [question.task for question in asked])
     run = train.train(
         ground, base, out, recipe, scales, lambda line: tell(line.step + 1, settings.rft.steps, line.scalars)
     )

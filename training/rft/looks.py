@@ -1,7 +1,7 @@
 """What each step of a rollout looked at: which of the picture's visual tokens, and whether it looked before.
 
 Places are those of `verify.marks`. What a place on a later frame of a video shows is looked up in the first
-frame, the only one that the policy sees.
+frame, which every policy sees.
 """
 
 from collections.abc import Sequence

@@ -13,19 +13,20 @@ measured from.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import torch  # noqa: TID253
 from torch.nn.functional import layer_norm  # noqa: TID253
 
-from pixelis_pipeline.agent import nano, render
+from pixelis_pipeline.agent import film, nano, render
 from pixelis_pipeline.agent import tokenizer as words
 from pixelis_pipeline.agent.batch import collate
 from pixelis_pipeline.agent.decode import NEVER
 from pixelis_pipeline.agent.grammar import plain, write_call
 from pixelis_pipeline.agent.pixels import TOKENS, Image
-from pixelis_pipeline.records import Prediction, Step, Trajectory
+from pixelis_pipeline.records import Prediction, Question, Step, Trajectory
 from pixelis_pipeline.settings import HeadSettings
 from pixelis_pipeline.tools.contract import ARGUMENTS, WIRE, spoken
 from training.rft.looks import boxes, calls, footprints, looks
@@ -62,18 +63,33 @@ class Span:
     heard: slice
 
 
-def text_of(question: str, steps: Sequence[Step]) -> str:
+def text_of(
+    contract: render.Contract, question: Question, steps: Sequence[Step], crops: Sequence[Image | None] = ()
+) -> str:
     """The rollout up to its answer, as the policy said and heard it; what replay got, where it was replayed.
+    `crops` are what each step made and the policy was shown.
 
     In a turn that could not be read, marks that only the environment may write are written as plain text.
     """
     turns = []
-    for step in steps:
+    for step, crop in zip_longest(steps, crops):
         said = write_call(step.thought, step.action) if step.action.name else step.thought
         for mark in NEVER:
             said = said.replace(mark, plain(mark))
-        turns.append(render.Turn(said, spoken(step.action.name, step.replayed or step.output)))
-    return render.render(render.nano(), question, turns)
+        heard = spoken(step.action.name, step.replayed or step.output)
+        turns.append(render.Turn(said, heard, None if crop is None else crop.shape[:2]))
+    size = (question.media[0].height, question.media[0].width)
+    return render.render(contract, render.asked(question), turns, "", size, film.of(question.media))
+
+
+def _crops(steps: Sequence[Step], made: Sequence[Image]) -> list[Image | None]:
+    """For each step the crop of its own among those that a rollout was shown, in their order. A rollout that
+    was stopped was not shown its last one."""
+    left = iter(made)
+    return [
+        next(left, None) if render.made(step.action.name, step.replayed or step.output) else None
+        for step in steps
+    ]
 
 
 def spans(ids: Sequence[int]) -> list[Span]:
@@ -83,7 +99,8 @@ def spans(ids: Sequence[int]) -> list[Span]:
     opens, closes, call_marks = (
         np.flatnonzero(row == words.token(mark)) for mark in ("<obs>", "</obs>", "<call>")
     )
-    asked = slice(_first(row, "</vision>") + 1, _first(row, "</user>"))
+    told = _first(row, "</user>")
+    asked = slice(_first(row[:told], "</vision>", last=True) + 1, told)
     begins = [asked.stop + 1, *(closes + 1).tolist()][: len(opens)]
     if len(opens) != len(closes) or (opens > closes).any() or (np.asarray(begins) > opens).any():
         raise ValueError(f"{len(opens)} observations begin in a row and {len(closes)} end, not turn about")
@@ -97,30 +114,39 @@ def spans(ids: Sequence[int]) -> list[Span]:
     return found
 
 
-def _first(row: Array, mark: str) -> int:
-    return int(np.argmax(row == words.token(mark)))
+def _first(row: Array, mark: str, last: bool = False) -> int:
+    """Where a mark stands first, or last; ValueError where it does not."""
+    found = np.flatnonzero(row == words.token(mark))
+    if not len(found):
+        raise ValueError(f"a row holds no {mark}")
+    return int(found[-1 if last else 0])
 
 
 def attention(ids: Sequence[int], confidence: Sequence[float], thought: int) -> Array:
     """float32 [states, tokens]: how much each token counts in x, a row's sum being 1 (0 where it has none).
 
-    The last `thought` tokens of a thought count alike, a heard token by its tool's `confidence` [steps].
+    The last `thought` tokens of a thought count alike, a heard token by its tool's `confidence` [steps]; the
+    tokens of a picture that is heard of are not words and count nothing.
     """
     found = spans(ids)
+    marked = [words.token(mark) for mark in (words.IMAGE, "<vision>", "</vision>")]
+    words_only = ~np.isin(np.asarray(ids), marked)
     weights = np.zeros((len(found), len(ids)), np.float32)
     for weight, span, sure in zip(weights, found, [0.0, *confidence], strict=True):
         weight[max(span.thought.start, span.thought.stop - thought) : span.thought.stop] = 1.0
-        weight[span.heard] = min(max(sure, 0.0), 1.0)
+        weight[span.heard] = min(max(sure, 0.0), 1.0) * words_only[span.heard]
     return weights / np.maximum(weights.sum(1, keepdims=True), np.finfo(np.float32).tiny)
 
 
 def states(
     model: nano.Model,
+    contract: render.Contract,
     traces: Sequence[Prediction | Trajectory],
-    images: Sequence[Image],
+    images: Sequence[Sequence[Image]],
     settings: HeadSettings,
 ) -> list[States]:
-    """The states of many rollouts by one pass of the policy, each with its question's picture (uint8 RGB).
+    """The states of many rollouts by one pass of the policy, each with the pictures (uint8 RGB) that it was
+    shown under `contract`: those of its question, then its crops. Places are looked up in the first.
 
     The policy is left in the mode it was in. Raises ImageTokenMismatch where rows and pictures do not fit.
     """
@@ -130,9 +156,15 @@ def states(
     told = [calls(t.steps, at, settings.same) for t, at in zip(traces, places, strict=True)]
     kept = [[k for k, text in enumerate(each) if each.index(text) == k] for each in told]
     steps = [[trace.steps[k] for k in new] for trace, new in zip(traces, kept, strict=True)]
-    texts = [text_of(render.asked(t.question), new) for t, new in zip(traces, steps, strict=True)]
-    rows = [words.shared().encode(text).ids for text in texts]
-    shown, hidden = _pass(model, rows, images)
+    rows, pictures = [], []
+    for trace, new, seen in zip(traces, kept, images, strict=True):
+        begun = len(contract.frames(film.of(trace.question.media))) or 1
+        crops = _crops(trace.steps, seen[begun:])
+        held = [crops[k] for k in new]
+        text = text_of(contract, trace.question, [trace.steps[k] for k in new], held)
+        rows.append(words.shared().encode(text).ids)
+        pictures.append([*seen[:begun], *(crop for crop in held if crop is not None)])
+    shown, hidden = _pass(model, rows, pictures)
     found = []
     for r, trace in enumerate(traces):
         at = footprints([None, *(places[r][k] for k in kept[r])], settings.tiny)
@@ -154,9 +186,13 @@ def states(
     return found
 
 
-def _pass(model: nano.Model, rows: Sequence[Sequence[int]], images: Sequence[Image]) -> tuple[Array, Array]:
-    """Visual features [rows, TOKENS, hidden] and last hidden states [rows, length, hidden]."""
-    batch = collate(rows, images, "right")
+def _pass(
+    model: nano.Model, rows: Sequence[Sequence[int]], images: Sequence[Sequence[Image]]
+) -> tuple[Array, Array]:
+    """Visual features of each row's first picture [rows, TOKENS, hidden], and last hidden states [rows,
+    length, hidden]."""
+    batch = collate(rows, [image for shown in images for image in shown], "right")
+    first = np.cumsum([0, *(len(shown) for shown in images)])[:-1]
     learning = model.training
     model.eval()
     try:
@@ -170,7 +206,7 @@ def _pass(model: nano.Model, rows: Sequence[Sequence[int]], images: Sequence[Ima
                 use_cache=False,
             )
             shown = torch.cat(list(sight.pooler_output)).unflatten(0, (-1, TOKENS))
-            return shown.float().cpu().numpy(), out.last_hidden_state.float().cpu().numpy()
+            return shown[first].float().cpu().numpy(), out.last_hidden_state.float().cpu().numpy()
     finally:
         model.train(learning)
 

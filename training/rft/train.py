@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pixelis_pipeline.agent import policy as policies
 from pixelis_pipeline.records import Trajectory, canonical
+from pixelis_pipeline.tools.opening import Open
 from training import checkpoint
 from training.rft import pid
 from training.rft.course import STATE, Course, Ended
@@ -24,7 +25,6 @@ from training.rft.recipe import Ground, Recipe
 from training.rft.record import Line
 
 if TYPE_CHECKING:
-    from pixelis_pipeline.agent.pixels import Image
     from training.rft.scales import Scales
 
 POLICY, SCALES = "policy", "scales.json"
@@ -51,24 +51,25 @@ def _key(ground: Ground, base: str, recipe: Recipe, scales: "Scales") -> str:
 
 
 def measure(
-    base: Path, dev: Sequence[Trajectory], images: Sequence["Image"], recipe: Recipe, families: Sequence[str]
+    base: Path, dev: Sequence[Trajectory], open_media: Open, recipe: Recipe, families: Sequence[str]
 ) -> "Scales":
-    """The frozen statistics of coherence: of dev trajectories, with their questions' pictures (uint8 RGB), as
-    the policy in `base` sees them, for these families of questions. Raises ScaleError where dev has too few
-    steps."""
+    """The frozen statistics of coherence: of dev trajectories as the policy in `base` sees them, for these
+    families of questions. Raises ScaleError where dev has too few steps."""
+    from training.pictures import pictures
     from training.rft.heads import Heads
     from training.rft.scales import scales
     from training.rft.states import states
 
-    model = policies.load(base).model
+    start = policies.load(base)
+    model, contract = start.model, start.contract
     heads = Heads(model.config.get_text_config().hidden_size, recipe.heads)
     step = 64
     found = [
         rollout
-        for start in range(0, len(dev), step)
+        for part in (dev[begin : begin + step] for begin in range(0, len(dev), step))
         for rollout in heads.judge(
-            states(model, dev[start : start + step], images[start : start + step], recipe.heads),
-            [True] * len(dev[start : start + step]),
+            states(model, contract, part, [pictures(contract, t, open_media) for t in part], recipe.heads),
+            [True] * len(part),
         )
     ]
     return scales(found, heads.digest, families)

@@ -175,7 +175,7 @@ class Reinforcement(GRPOTrainer):
         """Write the policy, or its adapter, as it is now; gives the sha256 of the weights."""
         whole = self.accelerator.unwrap_model(self.model)
         if not is_peft_model(whole):
-            return policies.save(whole, folder)
+            return policies.save(whole, folder, self.policy.contract)
         whole.save_pretrained(folder, selected_adapters=["default"])
         self.policy.contract.write(folder / policies.RENDER)
         return sha256(folder / "adapter_model.safetensors")
@@ -242,7 +242,9 @@ class Reinforcement(GRPOTrainer):
         if self.heads is None or self.scales is None:
             return rewards(*unseen(told), recipe.reward), None
         with self.reference() as model:
-            found = states(self.bare(model), told, [each.images[0] for each in batch], recipe.heads)
+            found = states(
+                self.bare(model), self.policy.contract, told, [each.images for each in batch], recipe.heads
+            )
         seen = self.heads.judge(found, [each.correct for each in told])
         intrinsic = self.course.stage == "intrinsic"
         curious, neighbours = TERMS[recipe.rft.intrinsic] if intrinsic else (False, False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pixelis_pipeline.agent import render
+from pixelis_pipeline.agent import film, render
 from pixelis_pipeline.agent import tokenizer as words
 from pixelis_pipeline.agent.grammar import write_answer, write_call
 from pixelis_pipeline.records import Trajectory
@@ -70,9 +70,11 @@ def written(trajectory: Trajectory, contract: render.Contract) -> Written:
         if not step.replayed:
             raise ValueError(f"step {index} of trajectory {trajectory.id} has not been replayed")
         heard = spoken(step.action.name, step.replayed)
-        turns.append(render.Turn(_edged(write_call(step.thought, step.action)), _edged(heard)))
-    question = render.asked(trajectory.question).replace(EDGE, "")
-    pieces = render.render(contract, question, turns, _edged(write_answer(trajectory.answer))).split(EDGE)
+        said = _edged(write_call(step.thought, step.action))
+        turns.append(render.Turn(said, _edged(heard), render.made(step.action.name, step.replayed)))
+    question, media = render.asked(trajectory.question).replace(EDGE, ""), trajectory.question.media
+    ending, size = _edged(write_answer(trajectory.answer)), (media[0].height, media[0].width)
+    pieces = render.render(contract, question, turns, ending, size, film.of(media)).split(EDGE)
     ends = np.cumsum([len(piece) for piece in pieces]).tolist()
     parts = list(pairwise(ends))[::2]  # every other piece is a part
     return Written("".join(pieces), tuple(parts[::2]), tuple(parts[1::2]))
@@ -82,9 +84,9 @@ def _edged(part: str) -> str:
     return EDGE + part.replace(EDGE, "") + EDGE
 
 
-def text_of(trajectory: Trajectory) -> str:
-    """The trajectory in the words of the nano policy."""
-    return written(trajectory, render.nano()).text
+def text_of(trajectory: Trajectory, contract: render.Contract | None = None) -> str:
+    """The trajectory in the words of a policy, by default the nano policy's."""
+    return written(trajectory, contract or render.nano()).text
 
 
 def learned(trajectory: Trajectory) -> tuple[Array, bool]:

@@ -13,21 +13,23 @@ import torch  # noqa: TID253
 from pixelis_pipeline.agent import policy
 from pixelis_pipeline.records import Trajectory
 from pixelis_pipeline.settings import SftSettings
+from pixelis_pipeline.tools.opening import Open
 from training.sft.objective import lesson, told
-from training.sft.pool import Pixels, pool
+from training.sft.pool import pool
 
 
 def errors(
     folder: Path,
     trajectories: Sequence[Trajectory],
     settings: SftSettings,
-    pixels: Pixels,
+    open_media: Open,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Iterator[tuple[Trajectory, float]]:
     """(trace, its error from 0 to 1 for the policy in `folder`), in the order of the traces; those that hold
     nothing to learn are left out. `advance` is told of each part that is done."""
-    model = policy.load(folder).model
-    measured = pool(trajectories, pixels, settings.action_weight)
+    scorer = policy.load(folder)
+    model = scorer.model
+    measured = pool(trajectories, open_media, settings.action_weight, scorer.contract)
     torch.set_num_threads(settings.threads)
     for part in measured.parts(settings.batch):
         given = lesson(part, model.device)

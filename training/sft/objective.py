@@ -31,11 +31,11 @@ class Told:
     weights: torch.Tensor
 
 
-def inputs(examples: Sequence[Example], images: Sequence[Image], rows: Rows = nano_rows) -> Inputs:
-    """The collator: the backbone's arguments and the lesson, `weights` of every token but the first
-    [rows, length - 1] and what the heads are to say, each of `aims` at the (row, column) that is its row of
-    `where` [n, 2]."""
-    given = rows([each.ids for each in examples], images)
+def inputs(examples: Sequence[Example], images: Sequence[Sequence[Image]], rows: Rows = nano_rows) -> Inputs:
+    """The collator: the backbone's arguments for examples, each with the pictures it shows, and the lesson:
+    `weights` of every token but the first [rows, length - 1] and what the heads are to say, each of `aims` at
+    the (row, column) that is its row of `where` [n, 2]."""
+    given = rows([each.ids for each in examples], [image for shown in images for image in shown])
     weights = torch.zeros(given["input_ids"].shape)
     for row, each in enumerate(examples):
         weights[row, : len(each.weights)] = torch.from_numpy(each.weights)

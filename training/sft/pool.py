@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any
 from pixelis_pipeline.agent import render
 from pixelis_pipeline.agent.batch import collate
 from pixelis_pipeline.agent.pixels import Image
-from pixelis_pipeline.records import Media, Trajectory
+from pixelis_pipeline.records import Trajectory
+from pixelis_pipeline.tools.opening import Open
+from training.pictures import pictures
 from training.sft.examples import Example, example
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Pixels = Callable[[Media], Image]
 Rows = Callable[[Sequence[Sequence[int]], Sequence[Image]], dict[str, Any]]
 
 
 def nano_rows(ids: Sequence[Sequence[int]], images: Sequence[Image]) -> dict[str, Any]:
-    """Rows of token ids with a picture each as the arguments of a nano policy's backbone.
+    """Rows of token ids and their pictures as the arguments of a nano policy's backbone.
 
-    ImageTokenMismatch where a row's tokens do not fit its picture.
+    ImageTokenMismatch where the rows' tokens do not fit the pictures.
     """
     batch = collate(ids, images, "right")
     return {
@@ -34,12 +35,12 @@ def nano_rows(ids: Sequence[Sequence[int]], images: Sequence[Image]) -> dict[str
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Trajectories that hold something to learn, in a fixed order, with their pictures. `rows` makes the
-    backbone's arguments of token ids and pictures, padded on the right."""
+    """Trajectories that hold something to learn, in a fixed order, each with the pictures it shows.
+    `rows` makes the backbone's arguments of token ids and pictures, padded on the right."""
 
     trajectories: Sequence[Trajectory]
     examples: Sequence[Example]
-    images: Sequence[Image]
+    images: Sequence[Sequence[Image]]
     rows: Rows = nano_rows
 
     def parts(self, size: int) -> Iterator["Pool"]:
@@ -51,15 +52,15 @@ class Pool:
 
 def pool(
     trajectories: Sequence[Trajectory],
-    pixels: Pixels,
+    open_media: Open,
     action_weight: float,
     contract: render.Contract | None = None,
     tokenizer: "Tokenizer | None" = None,
     rows: Rows = nano_rows,
 ) -> Pool:
     """The trajectories that hold something to learn, under a policy's contract and tokenizer (nano's by
-    default). ValueError where one was not replayed."""
+    default). ValueError where one was not replayed, MediaError for media that cannot be decoded."""
     made = [(each, example(each, action_weight, contract, tokenizer)) for each in trajectories]
     kept = [(each, ready) for each, ready in made if ready is not None]
-    images = [pixels(each.question.media[0]) for each, _ in kept]
+    images = [pictures(contract or render.nano(), each, open_media) for each, _ in kept]
     return Pool([each for each, _ in kept], [ready for _, ready in kept], images, rows)

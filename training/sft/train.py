@@ -19,11 +19,12 @@ from pixelis_pipeline.agent import tokenizer as words
 from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import Json, Trajectory, canonical
 from pixelis_pipeline.settings import CurationSettings, SftSettings
+from pixelis_pipeline.tools.opening import Open
 from training.sft import exports
 from training.sft.course import Course, Point, Progress, begun
 from training.sft.drawing import Draws
 from training.sft.heads import Heads
-from training.sft.pool import Pixels, pool
+from training.sft.pool import pool
 from training.sft.ranks import RANKS, Ranks, pattern
 from training.sft.trainer import Imitation
 
@@ -52,17 +53,17 @@ def train(
     out: Path,
     settings: SftSettings,
     curation: CurationSettings,
-    pixels: Pixels,
+    open_media: Open,
     progress: Progress | None = None,
     ranks: Path | None = None,
 ) -> Curve:
     """Fine-tune the policy in `base` on replayed trajectories that have been through the curriculum; write
     the new one to `out` and heads, normalisers and scalers to `exported(out)`.
 
-    `pixels` gives an image's uint8 RGB array; `progress` is told of each step: how many are done, how many
-    there are in all, and its losses by name. With a folder of `ranks` (`ranks.study`) adapters of these ranks
-    are trained in place of all weights; `out` then holds them merged, `exported(out)`/adapter by themselves.
-    Working state lies in `out`.work until the end.
+    `open_media` gives the workspace of a question's media; `progress` is told of each step: how many are
+    done, how many there are in all, and its losses by name. With a folder of `ranks` (`ranks.study`) adapters
+    of these ranks are trained in place of all weights; `out` then holds them merged, `exported(out)`/adapter
+    by themselves. Working state lies in `out`.work until the end.
 
     Raises ValueError for a training set without anything to learn, a trajectory that was not replayed or has
     no difficulty, or a loss that is no number; RenderMismatch where `base` was made under another contract;
@@ -71,8 +72,8 @@ def train(
     if not trajectories:
         raise ValueError("there is no trajectory to learn from")
     start = policy.load(base)
-    drawn = pool(trajectories, pixels, settings.action_weight)
-    held = pool(dev, pixels, settings.action_weight)
+    drawn = pool(trajectories, open_media, settings.action_weight, start.contract)
+    held = pool(dev, open_media, settings.action_weight, start.contract)
     if not drawn.examples:
         raise ValueError(f"none of {len(trajectories)} trajectories holds anything to learn")
     work = out.with_name(out.name + ".work")
@@ -92,7 +93,7 @@ def train(
         files |= exports.write_adapter(exported(out), model)
         model = model.merge_and_unload()
     model.config = config
-    digest = policy.save(model, out)
+    digest = policy.save(model, out, start.contract)
     shutil.rmtree(work, ignore_errors=True)
     points = tuple(Point(**point) for point in draws.done["points"])
     return Curve(points, digest, len(trajectories) - len(drawn.examples), files)
