@@ -6,7 +6,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test quick lint ui bench base tools sam2 lock graph clean
+.PHONY: help demo study test quick lint ui bench base tools sam2 lock graph clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,6 +18,9 @@ $(READY): environment/install.sh environment/main.txt environment/dvc.txt pyproj
 
 demo: $(READY) ## set up, then run the whole graph on the embedded world and write the report
 	@OMP_NUM_THREADS=2 $(BIN)/pixelis run
+
+study: $(READY) ## does the policy learn: hours; goes on after a stop, and writes docs/LEARNING.md
+	@$(BIN)/pixelis study
 
 test: lint ## set up, then every test
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=80

@@ -10,6 +10,7 @@ from operator import attrgetter
 
 from assets import console, dedup, opening, trajectories, trying
 from assets.stage import Project, StageError, home
+from assets.study import command as study
 from pixelis_pipeline.ledger.chain import TamperedChain
 from pixelis_pipeline.ledger.ledger import LedgerError, MissingVersion
 from pixelis_pipeline.settings import SettingsError, load, provenance
@@ -139,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     trying.declare(commands)
     dedup.declare(commands)
     trajectories.declare(commands)
+    study.declare(commands)
     commands.add_parser("settings", help="numbers and their provenance: S paper, D derived, M mirror, P ours")
     commands.add_parser("graph", help="write dvc.yaml and the generated pages of docs/ from the code")
     return parser
@@ -243,6 +245,7 @@ _COMMANDS = {
     "tools": _tools,
     "dedup": dedup.show,
     "trajectories": trajectories.show,
+    "study": study.show,
     "settings": _settings,
     "graph": _graph,
 }

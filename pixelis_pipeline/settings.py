@@ -470,6 +470,28 @@ class EvaluationSettings(Section):
     confidence: Annotated[float, From("S", "§4"), Field(ge=0, le=1)] = 0.95
 
 
+class StudySettings(Section):
+    """The study of learning (`pixelis study`): how many runs, how long, on how many held-out questions, and
+    the corridor that the divergence is held against after `warm_up` steps. A step's prompts and rollouts are
+    those of `rft`. Methods of which there is one run take the first seed."""
+
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (7, 8, 9)
+    questions: Annotated[int, From("P", "at least; of the held-out world"), Field(ge=4)] = 500
+    steps: Annotated[int, From("P", "of a reinforcement"), Field(ge=1)] = 120
+    warm_up: Annotated[int, From("P", "steps that the corridor leaves out"), Field(ge=0)] = 20
+    low: Annotated[float, From("P", "corridor of the median, nats a token"), Field(ge=0)] = 0.12
+    high: Annotated[float, From("P", "corridor of the median, nats a token"), Field(ge=0)] = 0.18
+    limit: Annotated[float, From("P", "of the 95th percentile, nats a token"), Field(ge=0)] = 0.20
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("a seed is named twice")
+        if self.warm_up >= self.steps:
+            raise ValueError(f"warm_up ({self.warm_up}) leaves nothing of the {self.steps} steps")
+        return self
+
+
 class OperationsSettings(Section):
     """What Dagster does by itself, once an operator has switched it on. Decides no output."""
 
@@ -519,6 +541,7 @@ class Settings(Section):
     rft: RftSettings = RftSettings()
     policy: PolicySettings = PolicySettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    study: StudySettings = StudySettings()
     operations: OperationsSettings = OperationsSettings()
     tracking: TrackingSettings = TrackingSettings()
 
