@@ -45,6 +45,8 @@ def test_killed_on_the_way_it_ends_with_the_weights_of_an_undisturbed_training(
     work = Work(made, stage, "all", tmp_path, upstream(made, stage, "all"))
     order = child._order(work, undisturbed, "key", tmp_path)
     order.made.mkdir()
-    alone = undisturbed(order, lambda step, of, scalars: None)
+    losses: list[float] = []
+    alone = undisturbed(order, lambda step, of, scalars: losses.append(scalars["loss"]))
     assert alone["weights"] == checkpoint.weights, "in this process, without a kill"
     assert json.loads(json.dumps(alone["points"])) == checkpoint.about["curve"]
+    assert len(losses) == told[-1] and min(losses) > 0, "every step tells what it lost"
