@@ -39,7 +39,7 @@ bench: $(READY) ## measure, print a table and write benchmarks/out/*.json
 	@$(BIN)/python -m benchmarks
 
 base: $(READY) ## pre-train the nano policy again (a few hours; goes on after a stop)
-	@$(BIN)/python -m training.base.train --steps 8000 --threads 2 --resume --out training/base/nano
+	@$(BIN)/python -m training.base.train --steps 6000 --threads 1 --resume --out training/base/nano
 
 graph: $(READY) ## write dvc.yaml and the generated pages of docs/ again from the code
 	@$(BIN)/pixelis graph

@@ -17,7 +17,7 @@ from training.base.scenes import Cells, cells, draw
 from training.base.skills import Exchange, reading
 
 LOOKS, WATCHES, READS = 6, 4, 6  # exchanges about one picture, about one film, and in one row of text
-DENSE = 0.15  # the first share of a run, in which a step is PICTURES times as many pictures and no words
+DENSE = 0.3  # the first share of a run, in which a step is PICTURES times as many pictures and no words
 PICTURES = 3
 
 
