@@ -119,8 +119,8 @@ def _taught(question: Question, truths: Json, registry: Registry, project: Proje
         for step in trace.steps:
             seen = registry.call(workspace, step.action)
             version = registry.versions.get(step.action.name, "")
-            found = {"valid": seen.valid, "tool_version": version, "artifact": seen.artifact}
-            steps.append(replace(step, output=seen.output, confidence=seen.confidence, **found))
+            told_by = replace(step, valid=seen.valid, tool_version=version, artifact=seen.artifact)
+            steps.append(replace(told_by, output=seen.output, confidence=seen.confidence))
     payload = [[step.action.name, step.action.arguments, step.output] for step in steps]
     return Prediction(
         id=record_id("study", 1, {"policy": TEACHER, "seed": seed}, [question.id], [payload, answer]),

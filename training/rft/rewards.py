@@ -87,9 +87,13 @@ def rewards(
     added = [_added(e, at, values) for e, at, values in zip(batch, fresh, worth, strict=True)]
     # The likeness of two neighbours is the later one's: it is the call that was chosen next to the other.
     joined = [_added(e, at[1:], values) for e, at, values in zip(batch, fresh, apart, strict=True)]
-    scaled = [_scaled(term, settings.deviation_floor) for term in (curious, coherent)]
-    total = answer + settings.curiosity * scaled[0] + settings.coherence * scaled[1] - paid
-    return Rewards(total, answer, paid, curious, coherent, *scaled, shares, added, joined)
+    curious_scaled, coherent_scaled = (
+        _scaled(term, settings.deviation_floor) for term in (curious, coherent)
+    )
+    total = answer + settings.curiosity * curious_scaled + settings.coherence * coherent_scaled - paid
+    return Rewards(
+        total, answer, paid, curious, coherent, curious_scaled, coherent_scaled, shares, added, joined
+    )
 
 
 def unseen(told: Sequence[Prediction]) -> tuple[list[Rollout], dict[str, Scale]]:
