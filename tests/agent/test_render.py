@@ -70,9 +70,9 @@ def test_checkpoints_of_the_first_edition_are_known_still(tmp_path):
 def test_a_film_is_told_of_and_shown_by_the_frames_that_begin_its_parts(fps, told):
     film = Film(24, fps)
     assert film.shown(4) == [0, 6, 12, 18] and Film(2, fps).shown(4) == [0, 1]
-    for contract, frames in ((render.nano(), 4), (render.nano(False), 0), (render.nano(edition=1), 1)):
+    for contract, frames in ((render.nano(), 2), (render.nano(False), 0), (render.nano(edition=1), 1)):
         text = render.render(contract, "Which?", (), film=film)
         assert text.count(tokenizer.IMAGE) == 64 * frames
         assert ("last frame 23" in text) == contract.films
-        assert (told + "<vision>" in text) == (frames == 4)
+        assert (told + "<vision>" in text) == (frames == 2)
     assert ("Video of 3.0 s" in render.render(render.nano(), "Which?", (), film=film)) == bool(fps)

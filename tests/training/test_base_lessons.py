@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pixelis_pipeline.agent import tokenizer
-from pixelis_pipeline.agent.pixels import GRID
+from pixelis_pipeline.agent.pixels import FRAMES, GRID
 from pixelis_pipeline.media.colour import colour_shares
 from pixelis_pipeline.tools.contract import to_wire
 from pixelis_pipeline.world.scene import Scene
@@ -117,9 +117,9 @@ def test_a_film_shows_what_is_told_of_it():
     """Masks lie on what was painted, of its colour more than any other; ways are what boxes do."""
     right, moved = 0, 0
     for reel in films(25):
-        assert list(reel.numbers) == reel.film.shown(4) and len(reel.scenes) == 4
+        assert list(reel.numbers) == reel.film.shown(FRAMES) and len(reel.scenes) == FRAMES
         for thing, (name, way) in enumerate(zip(reel.names, reel.ways, strict=True)):
-            held = [shot for shot in range(4) if reel.seen[thing][shot]]
+            held = [shot for shot in range(FRAMES) if reel.seen[thing][shot]]
             centres = []
             for shot in held:
                 x0, y0, x1, y1 = reel.box(thing, shot)
@@ -128,7 +128,7 @@ def test_a_film_shows_what_is_told_of_it():
                 shares = colour_shares(reel.scenes[shot].image[told.mask])
                 right += max(shares, key=lambda colour: shares[colour]) == told.colour
                 moved += 1
-            dx, dy = np.subtract(centres[-1], centres[0]) if way and held[-1] - held[0] == 3 else (0, 0)
+            dx, dy = np.subtract(centres[-1], centres[0]) if way and held[-1] - held[0] == FRAMES - 1 else (0, 0)
             if dx or dy:
                 sign = reels.WAYS[way]
                 assert np.argmax(np.abs((dx, dy))) == np.argmax(np.abs(sign))
@@ -142,7 +142,7 @@ def test_questions_about_films_are_answered_by_its_truth():
         rng = np.random.default_rng(k)
         place, frames, way = (f(rng, reel) for f in (skills.place, skills.which_frames, skills.which_way))
         thing = next(n for n, name in enumerate(reel.names) if name in place.question)
-        shown = [wire(reel.scenes[s], reel.box(thing, s)) for s in range(4) if reel.seen[thing][s]]
+        shown = [wire(reel.scenes[s], reel.box(thing, s)) for s in range(FRAMES) if reel.seen[thing][s]]
         assert boxes(place.answer)[0] in shown
         name = frames.question.removeprefix("Which frames show the ").removesuffix("?")
         held = reel.seen[reel.names.index(name)]
@@ -190,4 +190,4 @@ def test_a_run_begins_with_pictures_alone():
     assert first.parts == () and len(first.pictures.cells) == 2 * data.PICTURES
     assert later.pictures is None and len(later.parts) == 4
     reel = later.parts[2]
-    assert len(reel.cells) == 4 * len(reel.batch.ids)
+    assert len(reel.cells) == FRAMES * len(reel.batch.ids)

@@ -65,7 +65,9 @@ class Draws:
 
 
 class Rest(Sampler[int]):
-    """The places of an epoch in order, from where the training stands."""
+    """The places of an epoch from where the training stands: step after step, and within a step by the length
+    of what stands there, so that rows of like length are padded to each other where a batch is taken in
+    parts."""
 
     def __init__(self, draws: Draws) -> None:
         self.draws = draws
@@ -74,5 +76,7 @@ class Rest(Sampler[int]):
         return self.draws.steps * self.draws.settings.batch
 
     def __iter__(self) -> Iterator[int]:
-        done: Any = self.draws.done["step"] % self.draws.steps
-        return iter(range(done * self.draws.settings.batch, len(self)))
+        done, size = self.draws.done["step"] % self.draws.steps, self.draws.settings.batch
+        examples, order = self.draws.pool.examples, self.draws.order()
+        for start in range(done * size, len(self), size):
+            yield from sorted(range(start, start + size), key=lambda place: len(examples[order[place]].ids))
