@@ -17,7 +17,7 @@ $(READY): environment/install.sh environment/main.txt environment/dvc.txt pyproj
 	@touch $@
 
 demo: $(READY) ## set up, then run the whole graph on the embedded world and write the report
-	@OMP_NUM_THREADS=2 $(BIN)/pixelis run
+	@OMP_NUM_THREADS=1 $(BIN)/pixelis run --jobs 2
 
 study: $(READY) ## does the policy learn: hours; goes on after a stop, and writes docs/LEARNING.md
 	@$(BIN)/pixelis study

@@ -89,7 +89,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--asset", help="make this one asset only")
     run.add_argument("--partition", help="with --asset: only this partition, e.g. 000-sa1b")
-
+    run.add_argument(
+        "--jobs",
+        type=dedup.processes,
+        default=1,
+        metavar="N",
+        help="up to so many runs side by side, each in a process of its own (default 1). One at a time where "
+        "the teacher has a budget: it is counted in one process",
+    )
     run.add_argument(
         "--max-cost",
         type=_dollars,
@@ -179,7 +186,14 @@ def _run(project: Project, given: argparse.Namespace) -> int:
             return stopped
         estimating.show(project)
         estimating.require_keys(project)
-    return driver.run(project, to=given.to or (), asset=given.asset, partition=given.partition)
+    budget = project.settings.teacher.max_cost or project.settings.teacher.max_tokens
+    return driver.run(
+        project,
+        to=given.to or (),
+        asset=given.asset,
+        partition=given.partition,
+        jobs=1 if budget else given.jobs,
+    )
 
 
 def _estimate(project: Project, given: argparse.Namespace) -> int:

@@ -92,7 +92,7 @@ def _measured(folder: Path) -> Iterator[Measurement]:
     from training.sft.drawing import Draws
     from training.sft.pool import pool
 
-    settings = SftSettings(batch=ROWS, epochs=STEPS, threads=1)
+    settings = SftSettings(batch=ROWS, micro_batch=ROWS, epochs=STEPS, threads=1)
     drawn = pool([trace(n) for n in range(ROWS)], opens, settings.action_weight)
     draws = Draws(drawn, settings, CurationSettings(), begun(folder, ""))
     start = time.process_time()

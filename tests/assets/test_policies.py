@@ -5,7 +5,7 @@ import json
 import pytest
 
 from assets import driver
-from assets.policies import EXPORTS, FOLDER, Checkpoint, LayerRank
+from assets.policies import FOLDER, Checkpoint, LayerRank
 from assets.stage import Project, StageError
 from pixelis_pipeline.ledger import artifact
 from pixelis_pipeline.ledger.chain import Input
@@ -37,9 +37,9 @@ def test_ranks_and_hardness_are_inputs_where_they_are_pinned_and_edges_nowhere(c
     assert taught.inputs[-1] == Input("lora_ranks", "all", ranks.version)
     policy = adapted.ledger.folder("sft_policy")
     assert (policy / FOLDER / "model.safetensors").is_file()
-    assert (policy / EXPORTS / "adapter" / "adapter_model.safetensors").is_file()
+    assert (policy / "exports" / "adapter" / "adapter_model.safetensors").is_file()
     assert set(taught.digests["exports"]) == {
-        path.relative_to(policy / EXPORTS).as_posix() for path in (policy / EXPORTS).rglob("*.*")
+        path.relative_to(policy / "exports").as_posix() for path in (policy / "exports").rglob("*.*")
     }
     (checkpoint,) = artifact.records(policy, Checkpoint)
     splits = artifact.records(copy.ledger.folder("training_splits"), Trajectory)
@@ -66,7 +66,7 @@ def test_ranks_and_hardness_are_inputs_where_they_are_pinned_and_edges_nowhere(c
 
 def test_what_stands_aside_is_made_only_where_it_is_asked_for(splits: Project) -> None:
     def planned(*to: str) -> set[str]:
-        return {stage.key for _, _, stages in driver.plan(splits, to) for stage in stages}
+        return {stage.key for each in driver.plan(splits, to) for stage in each.stages}
 
     assert planned().isdisjoint({"lora_ranks", "trace_hardness"})
     assert planned("lora_ranks") > {"lora_ranks", "base_policy", "training_splits"}

@@ -128,7 +128,9 @@ def test_a_film_shows_what_is_told_of_it():
                 shares = colour_shares(reel.scenes[shot].image[told.mask])
                 right += max(shares, key=lambda colour: shares[colour]) == told.colour
                 moved += 1
-            dx, dy = np.subtract(centres[-1], centres[0]) if way and held[-1] - held[0] == FRAMES - 1 else (0, 0)
+            dx, dy = (
+                np.subtract(centres[-1], centres[0]) if way and held[-1] - held[0] == FRAMES - 1 else (0, 0)
+            )
             if dx or dy:
                 sign = reels.WAYS[way]
                 assert np.argmax(np.abs((dx, dy))) == np.argmax(np.abs(sign))

@@ -46,12 +46,27 @@ def test_beta_never_leaves_its_bounds(measured: list[float]) -> None:
 
 
 def test_too_far_raises_beta_and_too_near_lowers_it() -> None:
-    far = near = on = start(SETTINGS)
+    far = on = start(SETTINGS)
+    near = step(far, 0.151, SETTINGS)
     for _ in range(5):
         before = far, near
         far, near, on = step(far, 0.4, SETTINGS), step(near, 0.01, SETTINGS), step(on, 0.15, SETTINGS)
         assert far.beta > before[0].beta and near.beta < before[1].beta
     assert on.beta == pytest.approx(SETTINGS.beta)
+
+
+def test_the_way_up_from_zero_is_not_paid_back() -> None:
+    """However long the divergence takes to come up to its target, β then stands where it started."""
+
+    def arrived(after: int) -> State:
+        state = start(SETTINGS)
+        for _ in range(after):
+            state = step(state, 0.01, SETTINGS)
+            assert state.beta == pytest.approx(0.05 * math.exp(-0.5 * 0.14 / 0.15))
+        return step(state, 0.0101 + 10 * 0.14, SETTINGS)  # brings the average to its target
+
+    for after in (20, 90):  # before there is a derivative
+        assert arrived(after).beta == pytest.approx(SETTINGS.beta, rel=1e-3) and arrived(after).reached
 
 
 def test_a_long_time_at_a_bound_is_not_paid_back() -> None:

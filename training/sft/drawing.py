@@ -6,7 +6,7 @@ dataset is therefore a place in an epoch and nothing else; what stands there is 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch.utils.data import Sampler  # noqa: TID253
