@@ -285,7 +285,7 @@ def test_training_says_nothing_to_the_network_and_leaves_the_configuration(
     monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", refuse)
     sft.train([trace(k) for k in range(4)], [], base, tmp_path / "a", quick, CURATION, opens)
     assert (tmp_path / "a" / "config.json").read_bytes() == (base / "config.json").read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {"a", "a.exports"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "exports"}
 
 
 @pytest.fixture

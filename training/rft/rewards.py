@@ -27,11 +27,12 @@ EVEN: Mapping[str, float] = MappingProxyType({})  # no scaler: every tool counts
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One rollout as rewards see it. `calls` are its steps' calls as canonical text, `tools` the name that
-    each calls ("" where it could not be read), `valid` whether each was one; `embeddings` float [steps, d] are unit rows E_t; `error`, `variance`, `validity`, `expected` [steps]
-    what the dynamics head says of each step: squared error of the predicted next features, variance over its
-    dropout passes, the logit that the call is valid, and the error it expected. `boxes` float [steps, 4] in
-    0-1 are where its calls look; only `smoothness` needs them."""
+    """One rollout as rewards see it. `calls` are its steps' calls as canonical text, `tools` the names that
+    they call ("" where a turn could not be read), `valid` whether each was one; `embeddings` float [steps, d]
+    are unit rows E_t; `error`, `variance`, `validity`, `expected` [steps] what the dynamics head says of each
+    step: squared error of the predicted next features, variance over its dropout passes, the logit that the
+    call is valid, and the error it expected. `boxes` float [steps, 4] in 0-1 are where its calls look; only
+    `smoothness` needs them."""
 
     correct: bool
     family: str
