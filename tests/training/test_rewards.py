@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelis_pipeline.settings import RewardSettings
-from training.rft.rewards import Rollout, Scale, coherence, curiosity, penalty, rewards
+from training.rft.rewards import Rollout, Scale, coherence, curiosities, curiosity, penalty, rewards
 
 SETTINGS = RewardSettings()
 SCALES = {"count": Scale(0.5, 0.2)}
@@ -22,6 +22,7 @@ def rollout(seed: int, steps: int = 3, correct: bool = True) -> Rollout:
         correct,
         "count",
         tuple(f"SEG {seed} {k}" for k in range(steps)),
+        ("SEG",) * steps,
         (True,) * steps,
         rows / np.linalg.norm(rows, axis=1, keepdims=True),
         random.uniform(0.1, 1, steps),
@@ -36,6 +37,7 @@ def more(of: Rollout, steps: list[int], **fields: Any) -> Rollout:
     again = replace(
         of,
         calls=tuple(of.calls[k] for k in order),
+        tools=tuple(of.tools[k] for k in order),
         valid=tuple(of.valid[k] for k in order),
         **{name: getattr(of, name)[order] for name in ("embeddings", "error", "variance", "validity")},
     )
@@ -45,7 +47,7 @@ def more(of: Rollout, steps: list[int], **fields: Any) -> Rollout:
 def test_the_terms_by_hand() -> None:
     unit = np.eye(3)[[0, 0, 1]]
     one = Rollout(
-        True, "count", ("a", "b", "c"), (True, True, True), unit, np.ones(3), np.ones(3), np.zeros(3)
+        True, "count", ("a", "b", "c"), ("SEG",) * 3, (True,) * 3, unit, np.ones(3), np.ones(3), np.zeros(3)
     )
     # cosines 1 and 0, mean .5 and deviation .2: both lie 2.5 deviations from the mean.
     typical = np.sqrt(2 / np.pi)
@@ -58,7 +60,8 @@ def test_the_terms_by_hand() -> None:
         np.mean(np.minimum([1, 0.5, 0.25], clip / 2))
     )
     assert curiosity([one], SETTINGS) == pytest.approx(np.exp(-1) * 0.5)
-    long = Rollout(False, "count", tuple("abcdefgh"), (True,) * 7 + (False,), np.eye(8), *[np.ones(8)] * 3)
+    valid = (True,) * 7 + (False,)
+    long = Rollout(False, "count", tuple("abcdefgh"), ("",) * 8, valid, np.eye(8), *[np.ones(8)] * 3)
     assert penalty(long, SETTINGS) == pytest.approx(0.3 + 0.02 * 2)
 
 
@@ -70,6 +73,37 @@ def test_terms_are_on_one_scale_over_the_batch_and_answers_are_not() -> None:
     assert set(found.answer) == {0.0, 1.0}
     told = found.answer + 0.1 * (found.curiosity_scaled + found.coherence_scaled) - found.penalty
     assert np.allclose(found.total, told)
+
+
+def test_a_tool_earns_and_pays_by_its_scaler() -> None:
+    """Two of three steps call ZOOM, one of them in vain; that the third is of another tool changes nothing
+    for it. The bound of the batch holds for what was reweighted."""
+    free = SETTINGS.model_copy(update={"clip_percentile": 100.0})
+    mixed = replace(rollout(1), tools=("SEG", "ZOOM", "ZOOM"), valid=(True, True, False))
+    batch = [mixed, *[rollout(50 + k) for k in range(6)]]
+    plain, scaled = (rewards(batch, SCALES, free, scalers=each) for each in ({}, {"ZOOM": 0.5, "SEG": 1.0}))
+    assert scaled.curiosity_steps[0] == pytest.approx(plain.curiosity_steps[0] * [1, 0.5, 1])
+    assert plain.curiosity_steps[0].tolist()[2] == 0 < plain.curiosity_steps[0][1]
+    assert (plain.penalty[0], scaled.penalty[0]) == pytest.approx((0.3, 0.15))
+    assert scaled.penalty_steps[0] == pytest.approx([0, 0, 0.15])
+    assert (scaled.coherence == plain.coherence).all() and (scaled.answer == plain.answer).all()
+    assert (scaled.curiosity[1:] == plain.curiosity[1:]).all()
+    for tool, count in (("ZOOM", 4.0), ("OCR", 1.0)):
+        long = replace(rollout(2, 8), tools=(tool,) * 8, valid=(True,) * 7 + (False,))
+        assert penalty(long, SETTINGS, {"ZOOM": 4.0}) == pytest.approx(0.3 * count + 0.02 * 2), (
+            "not by length"
+        )
+    loud = curiosities(batch, SETTINGS, {"ZOOM": 100.0})
+    steps = np.concatenate(curiosities(batch, free, {"ZOOM": 100.0}))
+    assert max(each.max() for each in loud) == np.percentile(steps, 95) < steps.max()
+
+
+@given(st.permutations(range(4)))
+def test_the_same_faults_in_another_order_cost_the_same_to_the_last_bit(order: list[int]) -> None:
+    tools, counts = ("SEG", "OCR", "ZOOM", "TEMP"), {"SEG": 0.6282, "OCR": 0.9687, "ZOOM": 2.0, "TEMP": 0.1}
+    faults = replace(rollout(4, 4), tools=tools, valid=(False,) * 4)
+    other = replace(faults, tools=tuple(tools[k] for k in order))
+    assert penalty(other, SETTINGS, counts) == penalty(faults, SETTINGS, counts)
 
 
 @pytest.mark.parametrize("smooth", [False, True])
@@ -129,6 +163,6 @@ def test_calls_that_fail_cost_and_earn_nothing() -> None:
 
 
 def test_rollouts_without_a_call_are_scored_too() -> None:
-    empty = Rollout(True, "count", (), (), np.zeros((0, 8)), *[np.zeros(0)] * 3)
+    empty = Rollout(True, "count", (), (), (), np.zeros((0, 8)), *[np.zeros(0)] * 3)
     found = rewards([empty, empty], SCALES, SETTINGS)
     assert found.total.tolist() == [1.0, 1.0]

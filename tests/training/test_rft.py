@@ -279,6 +279,19 @@ def test_intrinsic_terms_switch_on_where_success_has_passed(taught, tmp_path, in
         assert each.total == pytest.approx(each.answer - each.penalty + told)
 
 
+def test_a_scaler_reaches_what_is_earned_and_another_one_is_another_run(taught, tmp_path):
+    """In one folder: the second run is begun anew, with the same rollouts."""
+    whole = recipe(steps=1)
+    stored = []
+    for settings in (whole, replace(whole, scalers={"PROP": 0.5})):
+        run(ground(), taught, tmp_path / "out", settings)
+        stored.append(list(record.stored(tmp_path / "out")))
+    assert any(each.curiosity for each in stored[0])
+    for plain, halved in zip(*stored, strict=True):
+        assert plain.ids == halved.ids
+        assert halved.curiosity == pytest.approx(plain.curiosity / 2)
+
+
 @pytest.mark.slow
 def test_the_dynamics_head_learns_beside_the_policy(taught, tmp_path):
     """In every baseline, so that their curves compare."""

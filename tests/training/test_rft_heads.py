@@ -33,7 +33,8 @@ def rollout(seed: int, steps: int = 3, lawful: bool = True) -> States:
     v = np.array(rows)
     x = random.standard_normal(v.shape).astype(np.float32)
     texts = tuple(f"{seed} {k}" for k in range(steps))
-    return States("count", texts, tool < 5, np.arange(steps), v, x, tool, box, box, np.tile(rows[0], (64, 1)))
+    names, shown = tuple(f"tool {k}" for k in tool), np.tile(rows[0], (64, 1))
+    return States("count", texts, names, tool < 5, np.arange(steps), v, x, tool, box, box, shown)
 
 
 def learned(lawful: bool, updates: int = 300):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training.frozen import Changed
 from training.rft.rewards import Rollout
 from training.rft.scales import ENOUGH, ScaleError, read, scales
 
@@ -16,7 +17,7 @@ def rollout(family: str, *cosines: float, valid: bool = True) -> Rollout:
     rows = np.stack([np.cos(turns), np.sin(turns)], 1)
     steps = len(rows)
     texts = tuple(f"{family} {k}" for k in range(steps))
-    return Rollout(True, family, texts, (valid,) * steps, rows, *[np.zeros(steps)] * 3)
+    return Rollout(True, family, texts, ("PROP",) * steps, (valid,) * steps, rows, *[np.zeros(steps)] * 3)
 
 
 def test_each_family_has_its_own_where_there_are_enough_pairs() -> None:
@@ -46,7 +47,7 @@ def test_stored_statistics_come_back_and_are_refused_where_they_do_not_fit(tmp_p
     stored = json.loads(path.read_text())
     stored["families"]["count"]["mean"] += 1e-9
     path.write_text(json.dumps(stored))
-    with pytest.raises(ScaleError, match="was changed"):
+    with pytest.raises(Changed, match="was changed"):
         read(path, "e" * 64)
 
 

@@ -10,7 +10,8 @@ from pixelis_pipeline.agent import policy
 from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import canonical
 from tests.training.conftest import opens, trace
-from training.sft import exports
+from training.frozen import Changed
+from training.sft import exports, scalers
 from training.sft.exports import Moments
 from training.sft.heads import Heads
 from training.sft.pool import pool
@@ -42,7 +43,7 @@ def test_normalisers_are_those_of_the_learned_tokens_and_need_no_batch_size(base
 
     model = policy.load(base).model
     held = pool([trace(k) for k in range(5)], opens, 2.0)
-    one, scalers = exports.statistics(model, held, 5)
+    one, counts = exports.statistics(model, held, 5)
     two, _ = exports.statistics(model, held, 2)
     for name in ("log_probability", "entropy"):
         assert one[name] == pytest.approx(two[name], rel=1e-4)
@@ -56,15 +57,12 @@ def test_normalisers_are_those_of_the_learned_tokens_and_need_no_batch_size(base
     assert one["entropy"]["mean"] == pytest.approx(
         torch.distributions.Categorical(logits=said.scores).entropy().mean().item(), rel=1e-4
     )
-    assert scalers["PROP"]["scale"] == pytest.approx(1.0) and scalers["PROP"]["tokens"] > 0
-    assert scalers["SEG"] == {"scale": 1.0, "surprise": 0.0, "tokens": 0}
+    assert counts["PROP"]["scale"] == pytest.approx(1.0) and counts["PROP"]["tokens"] > 0
+    assert counts["SEG"] == {"scale": 1.0, "surprise": 0.0, "tokens": 0}
 
 
 def test_a_tool_whose_calls_surprise_more_counts_less_within_bounds():
-    def calls(**surprise: float) -> dict[str, Moments]:
-        return {action: Moments(10, value, 0.0) for action, value in surprise.items()}
-
-    made = exports._scalers(calls(SEG=2.0, OCR=1.0, ZOOM=0.001))
+    made = scalers.scalers({"SEG": (10, 2.0), "OCR": (10, 1.0), "ZOOM": (10, 0.001)})
     assert made["SEG"]["scale"] == pytest.approx(max(3.001 / 3 / 2, 0.5))
     assert made["OCR"]["scale"] == pytest.approx(3.001 / 3)
     assert made["ZOOM"]["scale"] == 2.0
@@ -74,13 +72,19 @@ def test_what_is_written_names_its_digest(tmp_path):
     from safetensors.torch import load_file
 
     heads = Heads(24, 7)
-    normalisers, scalers = {"entropy": {"mean": 0.5}}, {"SEG": {"scale": 1.0}}
-    files = exports.write(tmp_path / "a", heads, normalisers, scalers)
-    assert files == exports.write(tmp_path / "b", heads, normalisers, scalers)
+    normalisers, counts = {"entropy": {"mean": 0.5}}, {"SEG": {"scale": 0.75}}
+    files = exports.write(tmp_path / "a", heads, normalisers, counts)
+    assert files == exports.write(tmp_path / "b", heads, normalisers, counts)
+    assert scalers.read(tmp_path / "a") == {"SEG": 0.75}
     assert files == {path.name: sha256(path) for path in (tmp_path / "a").iterdir()}
     stored = json.loads((tmp_path / "a" / exports.NORMALISERS).read_text())
     digest = stored.pop("digest")
     assert stored == normalisers and digest == hashlib.sha256(canonical(normalisers)).hexdigest()
+    (tmp_path / "b" / scalers.FILE).write_text(
+        (tmp_path / "b" / scalers.FILE).read_text().replace("0.75", "2.0")
+    )
+    with pytest.raises(Changed, match="was changed"):
+        scalers.read(tmp_path / "b")
     loaded = Heads(24, 8)
     loaded.load_state_dict(load_file(tmp_path / "a" / exports.HEADS))
     assert all((a == b).all() for a, b in zip(loaded.parameters(), heads.parameters(), strict=True))

@@ -206,6 +206,7 @@ class Heads:
                 right,
                 each.family,
                 each.calls,
+                each.tools,
                 tuple(each.valid.tolist()),
                 *_spread(each, [*values, each.place]),
             )

@@ -24,17 +24,19 @@ def rft(order: Order, tell: Tell) -> Json:
     from training.rft import record, train
     from training.rft.course import STATE
     from training.rft.recipe import Ground, Recipe
+    from training.sft import scalers
 
     settings = order.settings
     media = MediaStore(Path(order.root), settings.media)
-    base, out = order.folders("sft_policy")[0] / "policy", Path(order.folder) / "rft"
+    taught, out = order.folders("sft_policy")[0], Path(order.folder) / "rft"
+    base, counts = taught / "policy", scalers.read(taught / "exports")
     shown = policy.contract_of(base)
     traces = [t for t in order.records("training_splits", Trajectory) if shown.shows(t.question.media)]
     learned = [t for t in traces if t.split == "train"]
     questions = {t.question.id: t.question for t in learned}
     asked = [questions[name] for name in sorted(questions)]
     ground = Ground(asked, default_registry(settings.tools), partial(opened, media), right)
-    recipe = Recipe(settings.rft, settings.reward, settings.heads, settings.pid, settings.policy)
+    recipe = Recipe(settings.rft, settings.reward, settings.heads, settings.pid, settings.policy, counts)
     honest = [t for t in traces if t.kind == "positive"]
     held = [t for t in honest if t.split == "dev" and len(t.steps) > 1] or honest
     tell(0, settings.rft.steps, {})

@@ -1,7 +1,7 @@
 """What a run of reinforcement is made on, and the settings that decide it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pixelis_pipeline.records import Question
 from pixelis_pipeline.settings import HeadSettings, PidSettings, PolicySettings, RewardSettings, RftSettings
@@ -21,10 +21,11 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The settings that decide a run."""
+    """The settings that decide a run, and what SFT found each tool to count (`training.sft.scalers`)."""
 
     rft: RftSettings
     reward: RewardSettings
     heads: HeadSettings
     pid: PidSettings
     policy: PolicySettings
+    scalers: Mapping[str, float] = field(default_factory=dict)

@@ -1,10 +1,13 @@
 """Frozen statistics of coherence: how alike neighbouring steps are, family by family, on the dev split.
 
 They are comparable only with cosines of the embedding they were measured with, so they name it.
+
+The paper has SFT export them. They are a matter of the policy that SFT ends with, of the dev split, and of an
+embedding that the settings of reinforcement decide (`heads`): exported by SFT, a change of the embedding's
+width would have a policy fine-tuned anew. So reinforcement measures them before its first step, and
+`scales.json` beside its steps is the artifact that test time reads.
 """
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelis_pipeline.records import canonical
+from training import frozen
 from training.rft.rewards import Rollout, Scale, cosines
 
 ENOUGH = 20  # pairs of steps; a family with fewer takes the statistics of all, as scores of traces do
@@ -33,11 +36,11 @@ class Scales:
     @property
     def digest(self) -> str:
         """sha256 hex: the version of the statistics."""
-        return hashlib.sha256(canonical(asdict(self))).hexdigest()
+        return frozen.digest(asdict(self))
 
     def write(self, path: Path) -> None:
         """Store the statistics with their version as JSON."""
-        path.write_text(json.dumps({"digest": self.digest, **asdict(self)}, indent=1) + "\n")
+        frozen.write(path, asdict(self))
 
 
 def scales(rollouts: Sequence[Rollout], embedding: str, families: Iterable[str] = ()) -> Scales:
@@ -60,14 +63,10 @@ def scales(rollouts: Sequence[Rollout], embedding: str, families: Iterable[str] 
 
 
 def read(path: Path, embedding: str) -> Scales:
-    """Stored statistics. ScaleError where they were changed, or measured with another embedding."""
-    stored = json.loads(path.read_text())
+    """Stored statistics. ScaleError where they were measured with another embedding, `frozen.Changed`."""
+    stored = frozen.read(path)
     families = {name: Scale(**scale) for name, scale in stored["families"].items()}
     found = Scales(stored["embedding"], families, stored["pairs"])
-    if found.digest != stored["digest"]:
-        raise ScaleError(
-            f"{path} was changed: it is version {found.digest[:12]}, not {stored['digest'][:12]}"
-        )
     if found.embedding != embedding:
         ours, theirs = embedding[:12], found.embedding[:12]
         raise ScaleError(f"{path}: measured with embedding {theirs}, not with {ours}; measure again")

@@ -37,7 +37,8 @@ TOOLS = tuple(ARGUMENTS)
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """One rollout. Of all its steps `calls`, the canonical texts, and `valid` bool [steps]; `kept` int64 are
+    """One rollout. Of all its steps `calls`, the canonical texts, `tools`, the names that they call ("" where
+    a turn could not be read), and `valid` bool [steps]; `kept` int64 are
     those that make no call again. Of these `v` and `x` float32 [kept + 1, hidden], each row of mean 0 and
     deviation 1; `tool` int64 [kept] (place in TOOLS; beyond them: no action); `box` float32 [kept, 4] as
     shares of the image it names (0 where it names none), `place` float32 [kept, 4] the box of where it
@@ -45,6 +46,7 @@ class States:
 
     family: str
     calls: tuple[str, ...]
+    tools: tuple[str, ...]
     valid: Array
     kept: Array
     v: Array
@@ -173,6 +175,7 @@ def states(
             States(
                 family=trace.question.task,
                 calls=tuple(told[r]),
+                tools=tuple(step.action.name for step in trace.steps),
                 valid=np.array([step.valid for step in trace.steps], dtype=bool),
                 kept=np.array(kept[r], dtype=np.int64),
                 v=standard(at @ shown[r]),

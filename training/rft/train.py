@@ -46,7 +46,7 @@ def _key(ground: Ground, base: str, recipe: Recipe, scales: "Scales") -> str:
     ids = [question.id for question in ground.questions]
     parts = (recipe.rft, recipe.reward, recipe.heads, recipe.pid, recipe.policy)
     settings = [each.model_dump() for each in parts]
-    told = [ids, base, ground.registry.digest, scales.digest, settings]
+    told = [ids, base, ground.registry.digest, scales.digest, settings, dict(recipe.scalers)]
     return hashlib.sha256(canonical(told)).hexdigest()
 
 

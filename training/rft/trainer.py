@@ -240,7 +240,7 @@ class Reinforcement(GRPOTrainer):
         recipe = self.recipe
         told = [each.prediction for each in batch]
         if self.heads is None or self.scales is None:
-            return rewards(*unseen(told), recipe.reward), None
+            return rewards(*unseen(told), recipe.reward, scalers=recipe.scalers), None
         with self.reference() as model:
             found = states(
                 self.bare(model), self.policy.contract, told, [each.images for each in batch], recipe.heads
@@ -254,7 +254,8 @@ class Reinforcement(GRPOTrainer):
         }
         settings = recipe.reward.model_copy(update=weights)
         smooth = recipe.rft.intrinsic == "smoothness"
-        return rewards(seen, self.scales.families, settings, smooth), self.heads.update(found)
+        earned = rewards(seen, self.scales.families, settings, smooth, recipe.scalers)
+        return earned, self.heads.update(found)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """The summed loss of one group, as its share of the batch's mean over tokens."""

@@ -1,12 +1,11 @@
 """What later phases take from SFT beside the weights: heads, adapter, token normalisers, a scaler a tool.
 
 The normalisers are the running mean and variance of the log-probability and of the entropy of the policy's
-own tokens, in nats. A tool's scaler is the mean surprise of all call tokens over that of its own calls,
-within bounds: a call that is hard to write is more often a surprise and more often invalid by itself, and
-curiosity and penalties are not to count that. The paper names the scalers and gives no formula.
+own tokens, in nats. The scalers are `training.sft.scalers`, the calibrators of its confidence
+`training.sft.calibrators`. The z-statistics of coherence, which the paper has here too, are
+`training.rft.scales`.
 """
 
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +15,18 @@ import numpy as np
 import torch  # noqa: TID253
 from safetensors.torch import save_file
 
-from pixelis_pipeline.ledger.files import replace, sha256
-from pixelis_pipeline.records import Json, canonical
-from pixelis_pipeline.tools.contract import ARGUMENTS
+from pixelis_pipeline.ledger.files import sha256
+from pixelis_pipeline.records import Json
+from training import frozen
+from training.sft import scalers
 from training.sft.heads import Heads
 from training.sft.objective import lesson, told
 from training.sft.pool import Pool
 
 Array = np.ndarray[Any, Any]
 
-HEADS, NORMALISERS, SCALERS = "heads.safetensors", "normalisers.json", "scalers.json"
+HEADS, NORMALISERS = "heads.safetensors", "normalisers.json"
 ADAPTER = "adapter"  # a folder as peft loads it
-LEAST, MOST = 0.5, 2.0  # bounds of a scaler
 
 
 @dataclass(slots=True)
@@ -75,31 +74,19 @@ def statistics(model: Any, measured: Pool, size: int) -> tuple[Json, Json]:
             for turn in each.turns:
                 if each.weights[turn.call].any():
                     calls[turn.action].add(-whole[turn.call])
-    return {"log_probability": chance.told(), "entropy": entropy.told()}, _scalers(calls)
+    surprise = {action: (each.count, each.mean) for action, each in calls.items()}
+    return {"log_probability": chance.told(), "entropy": entropy.told()}, scalers.scalers(surprise)
 
 
-def _scalers(calls: dict[str, Moments]) -> Json:
-    count = sum(each.count for each in calls.values())
-    overall = sum(each.count * each.mean for each in calls.values()) / max(count, 1)
-    made: Json = {}
-    for action in ARGUMENTS:
-        seen = calls.get(action, Moments())
-        scale = float(np.clip(overall / seen.mean, LEAST, MOST)) if seen.mean > 0 else 1.0
-        made[action] = {"scale": scale, "surprise": seen.mean, "tokens": seen.count}
-    return made
-
-
-def write(folder: Path, heads: Heads, normalisers: Json, scalers: Json) -> Json:
-    """Write the three files to `folder`; gives the sha256 of each by name. Each JSON names its own content's
-    sha256 as `digest`."""
+def write(folder: Path, heads: Heads, normalisers: Json, scales: Json) -> Json:
+    """Write the three files to `folder`; gives the sha256 of each by name."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: weight.detach().contiguous() for name, weight in heads.named_parameters()}, folder / HEADS
     )
-    for name, content in ((NORMALISERS, normalisers), (SCALERS, scalers)):
-        digest = hashlib.sha256(canonical(content)).hexdigest()
-        replace(folder / name, canonical({"digest": digest, **content}) + b"\n")
-    return {name: sha256(folder / name) for name in (HEADS, NORMALISERS, SCALERS)}
+    frozen.write(folder / NORMALISERS, normalisers)
+    frozen.write(folder / scalers.FILE, scales)
+    return {name: sha256(folder / name) for name in (HEADS, NORMALISERS, scalers.FILE)}
 
 
 def write_adapter(folder: Path, model: Any) -> Json:

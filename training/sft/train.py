@@ -8,7 +8,7 @@ import copy
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import Json, Trajectory, canonical
 from pixelis_pipeline.settings import CurationSettings, SftSettings
 from pixelis_pipeline.tools.opening import Open
-from training.sft import exports
+from training.sft import calibrators, exports
 from training.sft.course import Course, Point, Progress, begun
 from training.sft.drawing import Draws
 from training.sft.heads import Heads
@@ -58,7 +58,7 @@ def train(
     ranks: Path | None = None,
 ) -> Curve:
     """Fine-tune the policy in `base` on replayed trajectories that have been through the curriculum; write
-    the new one to `out` and heads, normalisers and scalers to `exported(out)`.
+    the new one to `out` and heads, normalisers, scalers and calibrators to `exported(out)`.
 
     `open_media` gives the workspace of a question's media; `progress` is told of each step: how many are
     done, how many there are in all, and its losses by name. With a folder of `ranks` (`ranks.study`) adapters
@@ -94,6 +94,7 @@ def train(
         model = model.merge_and_unload()
     model.config = config
     digest = policy.save(model, out, start.contract)
+    files |= calibrators.export(exported(out), replace(start, model=model), held, settings.batch)
     shutil.rmtree(work, ignore_errors=True)
     points = tuple(Point(**point) for point in draws.done["points"])
     return Curve(points, digest, len(trajectories) - len(drawn.examples), files)
