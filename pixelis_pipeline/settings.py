@@ -333,6 +333,11 @@ class SftSettings(Section):
             raise ValueError(f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch})")
         return self
 
+    @property
+    def rows(self) -> int:
+        """Rows in memory at a time."""
+        return self.micro_batch or self.batch
+
 
 class RankSettings(Section):
     """LoRA ranks from the spectra of a short full fine-tuning. `targets` are the last names of the modules
