@@ -64,23 +64,22 @@ def base_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     their sha256 is kept."""
     from pixelis_pipeline.agent import policy
 
-    folder = _shipped(work.project)
-    opened = policy.opened(folder, work.settings.policy)
-    weights = opened.digest
-    if isinstance(opened, policy.Policy):
+    folder, settings = _shipped(work.project), work.settings.policy
+    if settings.name == "nano":
+        weights = policy.load(folder).digest
         shutil.copytree(folder, work.folder / FOLDER)
     else:
         from pixelis_pipeline.agent import adapted
 
+        base = adapted.Base.at(folder, settings)
+        weights = base.digest
         (work.folder / FOLDER).mkdir()
-        adapted.Base.of(opened, work.settings.policy).write(work.folder / FOLDER)
+        base.write(work.folder / FOLDER)
     record = folder / "run.json"
     about = json.loads(record.read_text()) if record.is_file() else {}
     work.digests["weights"] = weights
-    name = work.settings.policy.name
-    yield Accepted(
-        weights, (Checkpoint(record_id("base_policy", 1, {}, [], weights), (), name, weights, about),)
-    )
+    identity = record_id("base_policy", 1, {}, [], weights)
+    yield Accepted(weights, (Checkpoint(identity, (), settings.name, weights, about),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ PHASES = 4  # sets of answers: before, after SFT, the same without tools, after 
 
 def estimate(settings: Settings) -> list[tuple[str, ...]]:
     """What the run of these settings takes, as rows of a table: phase, how much of it, GB of memory, and
-    hours on each of `budget.GPUS`. Computed, with the assumptions of docs/COMPUTE_BUDGET.md, from traces as long
-    as the paper's; here a conversation is read again each turn, and that is counted."""
+    hours on each of `budget.GPUS`. Computed, with the assumptions of docs/COMPUTE_BUDGET.md, from traces
+    as long as the paper's; here a conversation is read again each turn, and that is counted."""
     of = budget.shape(POLICIES[settings.policy.name])
     traces = sum(source.items for source in settings.sources.values())
     sft, rft, asked = settings.sft, settings.rft, settings.evaluation.held_out

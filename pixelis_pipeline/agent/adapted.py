@@ -51,6 +51,12 @@ class Base:
         return cls(settings.name, settings.hub, digest, policy.contract.tokenizer)
 
     @classmethod
+    def at(cls, folder: Path, settings: PolicySettings) -> Self:
+        """Whole weights in `folder`, which are read but not loaded. Errors as `large.check_files`."""
+        digest = large.check_files(folder, POLICIES[settings.name])
+        return cls(settings.name, settings.hub, digest, sha256(folder / TOKENIZER))
+
+    @classmethod
     def read(cls, folder: Path) -> Self:
         """What `write` wrote. PolicyError where it is something else."""
         try:

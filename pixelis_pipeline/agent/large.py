@@ -270,6 +270,7 @@ class LargePolicy:
             eos_token_id=ends,
             pad_token_id=ends[0],
             suppress_tokens=never or None,
+            use_cache=True,  # within the turn; a model that learns has it off
             **(chance if temperature else {"do_sample": False}),
         )
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.inference_mode():

@@ -88,10 +88,16 @@ def test_weights_become_an_adapter_that_learned_and_is_opened_again(
     assert policy.contract_of(tmp_path / "sft", limits) == again.contract == whole.contract
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_was_taught_is_reinforced_from_its_own_adapter_and_rolled_out(
-    limits: PolicySettings, tmp_path: Path
+    limits: PolicySettings, dtype: str, tmp_path: Path
 ) -> None:
+    """In mixed precision too, as on a GPU: frozen weights in bfloat16, adapters and their states in
+    float32, every layer gone through again in the backward pass."""
+    limits = limits.model_copy(update={"dtype": dtype})
     taught(limits, tmp_path / "sft", SFT.model_copy(update={"epochs": 1}))
+    with safe_open(tmp_path / "sft" / adapted.ADAPTER, "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float32}  # noqa: SIM118
     settings = replace(recipe(steps=2, learning_rate=1e-2, group=2, prompts=1, save=1), policy=limits)
     run = rft.train(ground(coin()), tmp_path / "sft", tmp_path / "rft", settings, None)
     first, last = record.read(tmp_path / "rft")
@@ -157,7 +163,9 @@ def test_other_weights_another_contract_and_heads_of_nano_are_refused(
     whole = policy.opened(Path(limits.weights), limits)
     pointer = tmp_path / "pointer"
     pointer.mkdir()
-    adapted.Base.of(whole, limits).write(pointer)
+    base = adapted.Base.at(Path(limits.weights), limits)
+    assert base == adapted.Base.of(whole, limits)
+    base.write(pointer)
     assert policy.opened(pointer, limits).digest == whole.digest
     assert policy.contract_of(pointer, limits) == whole.contract
 

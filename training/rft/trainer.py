@@ -261,7 +261,7 @@ class Reinforcement(GRPOTrainer):
         if not group.share and self.accelerator.num_processes == 1:
             # Not read at all, so that where all are dropped no weight has a gradient and the optimiser leaves
             # it alone: a gradient of zeros would still let momentum and decay move it.
-            return torch.zeros((), requires_grad=True)
+            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
         with self.accelerator.autocast():
             now = self.read(model, group.rollouts)
         gain = objective.spread(group.worth, group.rollouts).to(now.device)
