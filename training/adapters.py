@@ -18,11 +18,15 @@ RANK, SCALE = 64, 2
 def learner(start: Policy | LargePolicy, ranks: Json | None, seed: int) -> Any:
     """The policy's model under adapters of these `ranks` (arguments of `peft.LoraConfig`), the same ones for
     the same seed. Without ranks nano learns by all its weights, and a full-size policy, which no single GPU
-    could train whole, by adapters of one rank. One that has an adapter goes on with it."""
+    could train whole, by adapters of one rank. One that has an adapter goes on with it. ValueError for ranks
+    of another full-size policy."""
     if isinstance(start, LargePolicy):
         if hasattr(start.model, "peft_config"):
             return start.model
         ranks = {**(ranks or _even(start.model)), "task_type": "CAUSAL_LM"}
+        named = tuple(f".{name}" for name in ranks["target_modules"])
+        if missing := [each for each in skeleton.targets(start.model) if not f".{each}".endswith(named)]:
+            raise ValueError(f"there is no rank for {len(missing)} projections, such as {missing[0]}")
     if ranks is None:
         return start.model
     with torch.random.fork_rng(devices=[]):

@@ -18,6 +18,7 @@ from tests.agent import tiny_large
 from tests.training.conftest import opens, trace
 from tests.training.test_rft import ground, recipe
 from tests.training.test_rft_adapters import coin
+from training import adapters
 from training.rft import record
 from training.rft import train as rft
 from training.rft.course import STATE
@@ -168,6 +169,10 @@ def test_other_weights_another_contract_and_heads_of_nano_are_refused(
     base.write(pointer)
     assert policy.opened(pointer, limits).digest == whole.digest
     assert policy.contract_of(pointer, limits) == whole.contract
+
+    shallow = {"r": 2, "target_modules": ["layers.0.self_attn.q_proj"]}
+    with pytest.raises(ValueError, match="no rank for 13 projections"):
+        adapters.learner(whole, shallow, 0)
 
     taught(limits, tmp_path / "sft", SFT.model_copy(update={"epochs": 1}))
     smaller = limits.model_copy(update={"picture_tokens_most": 512})
