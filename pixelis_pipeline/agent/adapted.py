@@ -105,12 +105,12 @@ def load(folder: Path, settings: PolicySettings) -> large.LargePolicy:
     missing = [name for name in found.missing_keys if "lora_" in name]
     if wrong := sorted([*missing, *found.unexpected_keys]):
         raise PolicyError(f"{folder / ADAPTER} does not fit its {CONFIG}: {wrong[0]}")
-    return replace(under, model=model.eval(), digest=digest(folder))
+    return replace(under, model=model.eval(), digest=sha256(folder / ADAPTER))
 
 
 def save(model: Any, folder: Path, contract: render.Contract, base: Base) -> str:
-    """Write the adapter that `model` (of peft) trains, whole or not at all; gives its digest. A folder that
-    is there already is replaced."""
+    """Write the adapter that `model` (of peft) trains, whole or not at all; gives the sha256 of its
+    weights. A folder that is there already is replaced."""
     staged = folder.with_name(folder.name + ".staged")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
@@ -129,10 +129,4 @@ def save(model: Any, folder: Path, contract: render.Contract, base: Base) -> str
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(staged, folder)
-    return digest(folder)
-
-
-def digest(folder: Path) -> str:
-    """sha256 hex over an adapter and what it stands on."""
-    files = [sha256(folder / name) for name in (BASE, CONFIG, ADAPTER)]
-    return hashlib.sha256(canonical(files)).hexdigest()
+    return sha256(folder / ADAPTER)

@@ -208,9 +208,8 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class LargePolicy:
-    """As `policy.Policy`, with its own vocabulary and pictures of any size. `digest` is the sha256 over its
-    files; where these are an adapter's, `base` is that over the files of the weights it stands on, else the
-    same."""
+    """As `policy.Policy`, with its own vocabulary and pictures of any size. `base` is the sha256 over the files
+    of its weights; `digest` the same, or the sha256 of the adapter that it learned through."""
 
     model: Any
     vocabulary: Vocabulary
