@@ -8,7 +8,6 @@ The module is imported only where a model is wanted: it needs torch, transformer
 """
 
 import copy
-import hashlib
 import json
 import os
 import shutil

@@ -208,8 +208,8 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class LargePolicy:
-    """As `policy.Policy`, with its own vocabulary and pictures of any size. `base` is the sha256 over the files
-    of its weights; `digest` the same, or the sha256 of the adapter that it learned through."""
+    """As `policy.Policy`, with its own vocabulary and pictures of any size. `base` is the sha256 over the
+    files of its weights; `digest` the same, or the sha256 of the adapter that it learned through."""
 
     model: Any
     vocabulary: Vocabulary
