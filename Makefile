@@ -6,7 +6,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo study test quick lint ui bench base tools sam2 lock graph clean
+.PHONY: help demo gpu study test quick lint ui bench base tools sam2 lock graph clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,6 +18,11 @@ $(READY): environment/install.sh environment/main.txt environment/dvc.txt pyproj
 
 demo: $(READY) ## set up, then run the whole graph on the embedded world and write the report
 	@OMP_NUM_THREADS=1 $(BIN)/pixelis run --jobs 2
+
+gpu: $(READY) ## a full-size policy on one GPU of 80 GB: says what it takes, then teaches, reinforces and measures it
+	@$(BIN)/python -c "import torch, sys; sys.exit(torch.version.cuda is None)" || \
+		.tools/uv/bin/uv pip install --python $(BIN)/python --reinstall-package torch torch==2.13.0
+	@$(BIN)/python -m benchmarks.one_gpu
 
 study: $(READY) ## does the policy learn: hours; goes on after a stop, and writes docs/LEARNING.md
 	@$(BIN)/pixelis study

@@ -20,6 +20,7 @@ from pixelis_pipeline.records import Accepted, Hardness, Json, Outcome, Trajecto
 from pixelis_pipeline.tools.opening import opened
 
 FOLDER = "policy"  # within the artifact of a policy stage
+SHOWN = ("policy.picture_tokens_least", "policy.picture_tokens_most", "policy.dtype")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +60,26 @@ whole = partial(stage, record=Checkpoint, group="policies", kinds=("pytorch", "s
 @whole("base_policy", settings=("policy.name", "policy.weights", "policy.hub"), outside=_digests)
 def base_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     """The policy before it has seen a trace. `nano` was pre-trained from nothing on the embedded world by
-    `make base` and ships with its run record."""
+    `make base` and ships with its run record. Of a full-size policy the weights stay where they are, and
+    their sha256 is kept."""
     from pixelis_pipeline.agent import policy
 
-    folder = _shipped(work.project)
-    weights = policy.opened(folder, work.settings.policy).digest
-    shutil.copytree(folder, work.folder / FOLDER)
+    folder, settings = _shipped(work.project), work.settings.policy
+    if settings.name == "nano":
+        weights = policy.load(folder).digest
+        shutil.copytree(folder, work.folder / FOLDER)
+    else:
+        from pixelis_pipeline.agent import adapted
+
+        base = adapted.Base.at(folder, settings)
+        weights = base.digest
+        (work.folder / FOLDER).mkdir()
+        base.write(work.folder / FOLDER)
     record = folder / "run.json"
     about = json.loads(record.read_text()) if record.is_file() else {}
     work.digests["weights"] = weights
-    name = work.settings.policy.name
-    yield Accepted(
-        weights, (Checkpoint(record_id("base_policy", 1, {}, [], weights), (), name, weights, about),)
-    )
+    identity = record_id("base_policy", 1, {}, [], weights)
+    yield Accepted(weights, (Checkpoint(identity, (), settings.name, weights, about),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ def _traces(work: Work, split: str, checkpoint: Path) -> list[Trajectory]:
     """The traces of a split that the policy in a folder sees whole."""
     from pixelis_pipeline.agent import policy
 
-    shown = policy.contract_of(checkpoint)
+    shown = policy.contract_of(checkpoint, work.settings.policy)
     traces = work.read("training_splits", Trajectory)
     return [t for t in traces if t.split == split and shown.shows(t.question.media)]
 
@@ -112,6 +120,11 @@ def lora_ranks(work: Work) -> Iterator[Outcome[LayerRank]]:
     from training.sft.ranks import study
     from training.sft.train import exported, train
 
+    if work.settings.policy.name != "nano":
+        raise StageError(
+            f"policy.name is {work.settings.policy.name}: its ranks take a fine-tuning of all its weights "
+            "(docs/COMPUTE_BUDGET.md), which is not done here; without them all its adapters have one rank"
+        )
     base = next(iter(work.read("base_policy", Checkpoint)))
     before, after = work.folders("base_policy")[0] / FOLDER, work.scratch / FOLDER
     traces = _traces(work, "train", before)
@@ -177,7 +190,7 @@ def _draw_curve(path: Path, points: list[Json]) -> None:
 @whole(
     "sft_policy",
     inputs=("base_policy", "training_splits"),
-    settings=("sft", "curation.simple", "curation.medium", "curation.hard"),
+    settings=("sft", "curation.simple", "curation.medium", "curation.hard", *SHOWN),
     stable=False,
     pinned=_ranks,
 )
@@ -212,7 +225,7 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     group="policies",
     kinds=("pytorch", "parquet"),
     inputs=("sft_policy", "training_splits"),
-    settings=("sft.action_weight", "sft.batch", "sft.threads"),
+    settings=("sft.action_weight", "sft.batch", "sft.micro_batch", "sft.threads"),
     stable=False,
     aside=True,
 )
@@ -226,7 +239,7 @@ def trace_hardness(work: Work) -> Iterator[Outcome[Hardness]]:
     traces, opens = _traces(work, "train", folder), partial(opened, work.project.media)
     made = []
     with work.progress(len(traces)) as advance:
-        for trace, error in errors(folder, traces, work.settings.sft, opens, advance):
+        for trace, error in errors(folder, traces, work.settings.sft, opens, advance, work.settings.policy):
             parents = (trace.id, taught.id)
             identity = record_id("trace_hardness", 1, {}, parents, error)
             made.append(Hardness(identity, parents, trace.question, error))

@@ -328,6 +328,11 @@ class SftSettings(Section):
     threads: Annotated[int, Field(ge=1)] = 1
     seed: int = 7
 
+    @property
+    def rows(self) -> int:
+        """Rows in memory at a time: parts of this many make a whole batch."""
+        return max(size for size in range(1, self.micro_batch + 1) if self.batch % size == 0)
+
 
 class RankSettings(Section):
     """LoRA ranks from the spectra of a short full fine-tuning. `targets` are the last names of the modules

@@ -23,5 +23,6 @@ def pictures(contract: render.Contract, trace: Trajectory, open_media: Open) -> 
             crop = zoom(workspace, ZoomArguments.model_validate(step.action.arguments)).image
             assert crop is not None
             workspace.images.append(crop)
-            shown.append(crop)
+            if contract.tokens(*crop.shape[:2]):
+                shown.append(crop)
     return shown

@@ -88,17 +88,22 @@ def fetched(settings: PolicySettings) -> Path:
 
 
 def opened(folder: Path, settings: PolicySettings) -> "Policy | LargePolicy":
-    """The policy in `folder`, of the kind that settings name. Errors as `load` and `large.load`."""
+    """The policy in `folder`, of the kind that settings name; of a full-size one the folder may hold an
+    adapter. Errors as `load`, `large.load` and `adapted.load`."""
     if settings.name == "nano":
         return load(folder)
-    from pixelis_pipeline.agent import large
+    from pixelis_pipeline.agent import adapted, large
 
-    return large.load(folder, settings)
+    return (adapted if (folder / adapted.BASE).is_file() else large).load(folder, settings)
 
 
-def contract_of(folder: Path) -> render.Contract:
-    """The render contract of the nano policy in `folder`. PolicyError where it holds none, RenderMismatch for
-    one of no edition."""
+def contract_of(folder: Path, settings: PolicySettings | None = None) -> render.Contract:
+    """The render contract of the policy in `folder`, of the kind that settings name (nano by default).
+    PolicyError where it holds none, RenderMismatch for another than settings make, or one of no edition."""
+    if settings is not None and settings.name != "nano":
+        from pixelis_pipeline.agent import adapted
+
+        return adapted.contract_of(folder, settings)
     for name in (CONFIG, RENDER):
         if not (folder / name).is_file():
             raise PolicyError(f"{folder / name} is missing: {folder} is no policy checkpoint")

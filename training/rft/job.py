@@ -30,7 +30,7 @@ def rft(order: Order, tell: Tell) -> Json:
     media = MediaStore(Path(order.root), settings.media)
     taught, out = order.folders("sft_policy")[0], Path(order.folder) / "rft"
     base, counts = taught / "policy", scalers.read(taught / "exports")
-    shown = policy.contract_of(base)
+    shown = policy.contract_of(base, settings.policy)
     traces = [t for t in order.records("training_splits", Trajectory) if shown.shows(t.question.media)]
     learned = [t for t in traces if t.split == "train"]
     questions = {t.question.id: t.question for t in learned}
@@ -40,7 +40,9 @@ def rft(order: Order, tell: Tell) -> Json:
     honest = [t for t in traces if t.kind == "positive"]
     held = [t for t in honest if t.split == "dev" and len(t.steps) > 1] or honest
     tell(0, settings.rft.steps, {})
-    scales = train.measure(base, held, ground.open_media, recipe, [question.task for question in asked])
+    families = [question.task for question in asked]
+    reads = settings.policy.name == "nano"
+    scales = train.measure(base, held, ground.open_media, recipe, families) if reads else None
     run = train.train(
         ground, base, out, recipe, scales, lambda line: tell(line.step + 1, settings.rft.steps, line.scalars)
     )
@@ -50,7 +52,7 @@ def rft(order: Order, tell: Tell) -> Json:
     return {
         "weights": run.weights,
         "tools": ground.registry.versions,
-        "scales": scales.digest,
+        "scales": scales.digest if scales else "none",
         "ended": run.ended,
         "steps": run.steps,
         "stages": run.stages,

@@ -60,19 +60,11 @@ def fused_log_probs(policy: LargePolicy, model: Any, group: Sequence[Sampled]) -
     said = torch.zeros_like(given.ids, dtype=torch.bool)
     for row, each in enumerate(group):
         said[row, -len(each.ids) :] = torch.tensor(each.said)
-    sight = {}
-    if given.pixels is not None and given.grid is not None:
-        sight = {
-            "pixel_values": given.pixels.to(policy.model.device, policy.model.dtype),
-            "image_grid_thw": given.grid.to(policy.model.device),
-            "mm_token_type_ids": given.kinds.to(policy.model.device),
-        }
+    device = policy.model.device
     out = model(
-        input_ids=given.ids.to(policy.model.device),
-        attention_mask=given.attention.to(policy.model.device),
-        labels=given.ids.masked_fill(~said, -100).to(policy.model.device),
+        labels=given.ids.masked_fill(~said, -100).to(device),
         fused_lm_head=True,
-        **sight,
+        **{name: value.to(device) for name, value in given.arguments().items()},
     )
     return out.log_probs[said[:, 1:].to(out.log_probs.device)].float()
 

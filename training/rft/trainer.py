@@ -32,11 +32,11 @@ from transformers import PreTrainedTokenizerFast, PrinterCallback, TrainerCallba
 from trl import GRPOConfig, GRPOTrainer  # noqa: TID253
 from trl.trainer.utils import use_adapter  # noqa: TID253
 
+from pixelis_pipeline.agent import adapted
 from pixelis_pipeline.agent import policy as policies
 from pixelis_pipeline.agent import tokenizer as words
 from pixelis_pipeline.agent.large import TURN_ENDS, LargePolicy
 from pixelis_pipeline.agent.sampled import Sampled, sample
-from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import Question
 from training import checkpoint
 from training.rft import objective
@@ -176,9 +176,8 @@ class Reinforcement(GRPOTrainer):
         whole = self.accelerator.unwrap_model(self.model)
         if not is_peft_model(whole):
             return policies.save(whole, folder, self.policy.contract)
-        whole.save_pretrained(folder, selected_adapters=["default"])
-        self.policy.contract.write(folder / policies.RENDER)
-        return sha256(folder / "adapter_model.safetensors")
+        base = adapted.Base.of(self.policy, self.recipe.policy)
+        return adapted.save(whole, folder, self.policy.contract, base)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """The rows' rollouts as groups, ready for the loss; `batch` holds what all processes found."""
@@ -263,7 +262,7 @@ class Reinforcement(GRPOTrainer):
         if not group.share and self.accelerator.num_processes == 1:
             # Not read at all, so that where all are dropped no weight has a gradient and the optimiser leaves
             # it alone: a gradient of zeros would still let momentum and decay move it.
-            return torch.zeros((), requires_grad=True)
+            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
         with self.accelerator.autocast():
             now = self.read(model, group.rollouts)
         gain = objective.spread(group.worth, group.rollouts).to(now.device)

@@ -101,7 +101,7 @@ class Course(TrainerCallback):
         """Close an epoch: measure, judge, keep the best, go back to it where the curriculum says so."""
         dev = None
         if self.held.examples:
-            dev = dev_loss(model.eval(), self.held, self.settings.batch)
+            dev = dev_loss(model.eval(), self.held, self.settings.rows)
         before = curriculum.State(**self.done["curriculum"])
         after, verdict = curriculum.look(before, dev, self.settings)
         train, auxiliary = (total / self.draws.steps for total in self.done["sums"])

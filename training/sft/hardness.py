@@ -6,16 +6,17 @@ the geometric mean of the probabilities that the policy gives to those tokens, b
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch  # noqa: TID253
 
 from pixelis_pipeline.agent import policy
 from pixelis_pipeline.records import Trajectory
-from pixelis_pipeline.settings import SftSettings
+from pixelis_pipeline.settings import PolicySettings, SftSettings
 from pixelis_pipeline.tools.opening import Open
 from training.sft.objective import lesson, told
-from training.sft.pool import pool
+from training.sft.pool import pool_for
 
 
 def errors(
@@ -24,14 +25,16 @@ def errors(
     settings: SftSettings,
     open_media: Open,
     advance: Callable[[int], None] = lambda done: None,
+    limits: PolicySettings | None = None,
 ) -> Iterator[tuple[Trajectory, float]]:
     """(trace, its error from 0 to 1 for the policy in `folder`), in the order of the traces; those that hold
-    nothing to learn are left out. `advance` is told of each part that is done."""
-    scorer = policy.load(folder)
-    model = scorer.model
-    measured = pool(trajectories, open_media, settings.action_weight, scorer.contract)
+    nothing to learn are left out. `advance` is told of each part that is done; `limits` name the kind of
+    policy, nano by default."""
+    scorer = policy.opened(folder, limits or PolicySettings())
+    model: Any = scorer.model
+    measured = pool_for(scorer, trajectories, open_media, settings.action_weight)
     torch.set_num_threads(settings.threads)
-    for part in measured.parts(settings.batch):
+    for part in measured.parts(settings.rows):
         given = lesson(part, model.device)
         with torch.inference_mode():
             said, _ = told(model, given)

@@ -22,7 +22,7 @@ def sft(order: Order, tell: Tell) -> Json:
 
     settings = order.settings
     (base,) = order.folders("base_policy")
-    shown = policy.contract_of(base / "policy")
+    shown = policy.contract_of(base / "policy", settings.policy)
     traces = [t for t in order.records("training_splits", Trajectory) if shown.shows(t.question.media)]
     train_split = [t for t in traces if t.split == "train"]
     dev_split = [t for t in traces if t.split == "dev"]
@@ -38,6 +38,7 @@ def sft(order: Order, tell: Tell) -> Json:
         partial(opened, MediaStore(Path(order.root), settings.media)),
         tell,
         ranks,
+        settings.policy,
     )
     return {
         "weights": curve.weights,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pixelis_pipeline.agent import render
 from pixelis_pipeline.agent.batch import collate
 from pixelis_pipeline.agent.pixels import Image
+from pixelis_pipeline.agent.policy import Policy
 from pixelis_pipeline.records import Trajectory
 from pixelis_pipeline.tools.opening import Open
 from training.pictures import pictures
@@ -14,6 +15,8 @@ from training.sft.examples import Example, example
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from pixelis_pipeline.agent.large import LargePolicy
 
 Rows = Callable[[Sequence[Sequence[int]], Sequence[Image]], dict[str, Any]]
 
@@ -31,6 +34,13 @@ def nano_rows(ids: Sequence[Sequence[int]], images: Sequence[Image]) -> dict[str
         "pixel_values": batch.pixels,
         "image_grid_thw": batch.grid,
     }
+
+
+def rows_of(policy: "Policy | LargePolicy") -> Rows:
+    """As `nano_rows`, of any policy."""
+    if isinstance(policy, Policy):
+        return nano_rows
+    return lambda ids, images: policy.collate(ids, images, "right").arguments()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +74,15 @@ def pool(
     kept = [(each, ready) for each, ready in made if ready is not None]
     images = [pictures(contract or render.nano(), each, open_media) for each, _ in kept]
     return Pool([each for each, _ in kept], [ready for _, ready in kept], images, rows)
+
+
+def pool_for(
+    policy: "Policy | LargePolicy",
+    trajectories: Sequence[Trajectory],
+    open_media: Open,
+    action_weight: float,
+) -> Pool:
+    """`pool` under the contract, tokenizer and rows of a policy."""
+    return pool(
+        trajectories, open_media, action_weight, policy.contract, policy.vocabulary.marks, rows_of(policy)
+    )

@@ -1,5 +1,8 @@
 """Supervised fine-tuning of one policy on replayed trajectories, from a folder to a folder.
 
+A full-size policy learns through adapters always: what is written, and what a checkpoint holds, is never a
+copy of the weights under them.
+
 Killed at any moment, a second call goes on from the last checkpoint and ends with the weights of an
 undisturbed run, on the same machine with the same number of threads.
 """
@@ -15,16 +18,17 @@ from typing import Any
 import torch  # noqa: TID253
 
 from pixelis_pipeline.agent import policy
-from pixelis_pipeline.agent import tokenizer as words
+from pixelis_pipeline.agent.large import LargePolicy
 from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import Json, Trajectory, canonical
-from pixelis_pipeline.settings import CurationSettings, SftSettings
+from pixelis_pipeline.settings import CurationSettings, PolicySettings, SftSettings
 from pixelis_pipeline.tools.opening import Open
+from training import adapters
 from training.sft import calibrators, exports
 from training.sft.course import Course, Point, Progress, begun
 from training.sft.drawing import Draws
 from training.sft.heads import Heads
-from training.sft.pool import pool
+from training.sft.pool import pool_for
 from training.sft.ranks import RANKS, Ranks, pattern
 from training.sft.trainer import Imitation
 
@@ -56,6 +60,7 @@ def train(
     open_media: Open,
     progress: Progress | None = None,
     ranks: Path | None = None,
+    limits: PolicySettings | None = None,
 ) -> Curve:
     """Fine-tune the policy in `base` on replayed trajectories that have been through the curriculum; write
     the new one to `out` and heads, normalisers, scalers and calibrators to `exported(out)`.
@@ -63,38 +68,47 @@ def train(
     `open_media` gives the workspace of a question's media; `progress` is told of each step: how many are
     done, how many there are in all, and its losses by name. With a folder of `ranks` (`ranks.study`) adapters
     of these ranks are trained in place of all weights; `out` then holds them merged, `exported(out)`/adapter
-    by themselves. Working state lies in `out`.work until the end.
+    by themselves. `limits` name the kind of policy (nano by default); of a full-size one `out` holds the
+    adapter and what it stands on (`agent.adapted`). Working state lies in `out`.work until the end.
 
     Raises ValueError for a training set without anything to learn, a trajectory that was not replayed or has
     no difficulty, or a loss that is no number; RenderMismatch where `base` was made under another contract;
-    RankError where `ranks` holds none.
+    RankError where `ranks` holds none; PolicyError.
     """
     if not trajectories:
         raise ValueError("there is no trajectory to learn from")
-    start = policy.load(base)
-    drawn = pool(trajectories, open_media, settings.action_weight, start.contract)
-    held = pool(dev, open_media, settings.action_weight, start.contract)
+    limits = limits or PolicySettings()
+    start = policy.opened(base, limits)
+    drawn = pool_for(start, trajectories, open_media, settings.action_weight)
+    held = pool_for(start, dev, open_media, settings.action_weight)
     if not drawn.examples:
         raise ValueError(f"none of {len(trajectories)} trajectories holds anything to learn")
     work = out.with_name(out.name + ".work")
-    key = _key(trajectories, dev, start.digest, settings, curation, ranks)
+    told = [start.digest, start.contract.digest]
+    key = _key(trajectories, dev, told, settings, curation, ranks)
     draws = Draws(drawn, settings, curation, begun(work, key))
     config = copy.deepcopy(start.model.config)  # the Trainer sets `use_cache` in the model's own
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
-        model = _adapted(start.model, ranks, settings.seed)
-        heads = _run(model, draws, Course(draws, held, work, progress), work)
-        found = exports.statistics(model, held if held.examples else drawn, settings.batch)
+        chosen = None if ranks is None else pattern(Ranks.read(ranks / RANKS))
+        model = adapters.learner(start, chosen, settings.seed)
+        heads = _run(start, model, draws, Course(draws, held, work, progress), work)
+        found = exports.statistics(model, held if held.examples else drawn, settings.rows)
     finally:
         torch.set_num_threads(threads)
     files = exports.write(exported(out), heads, *found)
-    if ranks is not None:
-        files |= exports.write_adapter(exported(out), model)
-        model = model.merge_and_unload()
-    model.config = config
-    digest = policy.save(model, out, start.contract)
-    files |= calibrators.export(exported(out), replace(start, model=model), held, settings.batch)
+    if isinstance(start, LargePolicy):
+        from pixelis_pipeline.agent import adapted
+
+        digest = adapted.save(model, out, start.contract, adapted.Base.of(start, limits))
+    else:
+        if ranks is not None:
+            files |= exports.write_adapter(exported(out), model)
+            model = model.merge_and_unload()
+        model.config = config
+        digest = policy.save(model, out, start.contract)
+    files |= calibrators.export(exported(out), replace(start, model=model), held, settings.rows)
     shutil.rmtree(work, ignore_errors=True)
     points = tuple(Point(**point) for point in draws.done["points"])
     return Curve(points, digest, len(trajectories) - len(drawn.examples), files)
@@ -103,7 +117,7 @@ def train(
 def _key(
     trajectories: Sequence[Trajectory],
     dev: Sequence[Trajectory],
-    base: str,
+    base: Sequence[str],
     settings: SftSettings,
     curation: CurationSettings,
     ranks: Path | None,
@@ -116,24 +130,13 @@ def _key(
     ).hexdigest()
 
 
-def _adapted(model: Any, ranks: Path | None, seed: int) -> Any:
-    """The model, or it under adapters of the ranks in a folder, the same ones for the same seed."""
-    if ranks is None:
-        return model
-    from peft import LoraConfig, get_peft_model
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return get_peft_model(model, LoraConfig(**pattern(Ranks.read(ranks / RANKS))))
-
-
-def _run(model: Any, draws: Draws, course: Course, work: Path) -> Heads:
+def _run(start: policy.Policy | LargePolicy, model: Any, draws: Draws, course: Course, work: Path) -> Heads:
     """Train to the end of the schedule or of the curriculum; gives the heads that were trained with it."""
     text = model.config.get_text_config()
     heads = Heads(text.hidden_size, draws.settings.seed)
     model.add_module("heads", heads.to(model.device))
     try:
-        Imitation(model, heads, words.shared(), draws, work, [course]).train()
+        Imitation(model, heads, start.vocabulary.marks, draws, work, [course]).train()
     finally:
         del model.heads
     if draws.settings.gradient_checkpointing:

@@ -32,11 +32,10 @@ WARM = 20  # steps
 
 def configuration(settings: SftSettings, folder: Path, device: torch.device, dtype: torch.dtype) -> SFTConfig:
     """TRL's arguments for our settings; all that it would do by itself beside training is off."""
-    micro = max(size for size in range(1, settings.micro_batch + 1) if settings.batch % size == 0)
     return SFTConfig(
         output_dir=str(folder),
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=settings.batch // micro,
+        per_device_train_batch_size=settings.rows,
+        gradient_accumulation_steps=settings.batch // settings.rows,
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         weight_decay=WEIGHT_DECAY,
