@@ -226,13 +226,13 @@ def reader(policy: Policy) -> Any:
     from pixelis_pipeline.agent import pixels
     from pixelis_pipeline.agent import tokenizer as words
 
-    class Pictures(Qwen2VLImageProcessorPil):  # type: ignore[misc]
+    class Pictures(Qwen2VLImageProcessorPil):
         """Gives tensors unasked, as the stock processor does that needs torchvision: TRL counts on it."""
 
         def __call__(self, images: Any, *args: Any, **named: Any) -> Any:
             return super().__call__(images, *args, **{**named, "return_tensors": "pt"})
 
-    class Reader(Qwen3VLProcessor):  # type: ignore[misc]
+    class Reader(Qwen3VLProcessor):
         def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: Any = None):
             super().__init__(image_processor, tokenizer, None, chat_template)
 
@@ -271,9 +271,9 @@ class Environment:
     def __init__(self, given: Ground) -> None:
         self._given = given
 
-    def reset(self, place: int, **row: Any) -> None:
-        """Open the question's picture."""
-        self._workspace = self._given.opens(self._given.questions[place].media)
+    def reset(self, **row: Any) -> None:
+        """Open the picture of the question at the row's `place`."""
+        self._workspace = self._given.opens(self._given.questions[row["place"]].media)
 
     def get_reward(self) -> float:
         """None is needed here."""
@@ -329,7 +329,7 @@ class Theirs:
         from pixelis_pipeline.agent.decode import NEVER
         from pixelis_pipeline.agent.grammar import ENDS
 
-        class Timed(GRPOTrainer):  # type: ignore[misc]
+        class Timed(GRPOTrainer):
             def _send_telemetry(self) -> None:
                 pass
 
