@@ -263,9 +263,7 @@ def test_one_tick_ends_in_replayed_traces_of_a_new_batch_and_touches_nothing(sta
         assert tags["dagster/data_version"] == version
         assert sum(e.passed for e in result.get_asset_check_evaluations()) == 2 * len(new)
 
-        again = job.execute_in_process(
-            instance=instance, partition_key=asked.partition_key, run_config=QUIET
-        )
+        again = job.execute_in_process(instance=instance, partition_key=asked.partition_key, run_config=QUIET)
         assert again.success and records(standing) == after, "made once, it is skipped"
 
 
