@@ -6,7 +6,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test quick lint ui bench base tools sam2 lock graph clean
+.PHONY: help demo gpu study test quick lint ui bench base tools sam2 lock graph clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -17,7 +17,15 @@ $(READY): environment/install.sh environment/main.txt environment/dvc.txt pyproj
 	@touch $@
 
 demo: $(READY) ## set up, then run the whole graph on the embedded world and write the report
-	@OMP_NUM_THREADS=2 $(BIN)/pixelis run
+	@OMP_NUM_THREADS=1 $(BIN)/pixelis run --jobs 2
+
+gpu: $(READY) ## a full-size policy on one GPU of 80 GB: says what it takes, then teaches, reinforces and measures it
+	@$(BIN)/python -c "import torch, sys; sys.exit(torch.version.cuda is None)" || \
+		.tools/uv/bin/uv pip install --python $(BIN)/python --reinstall-package torch torch==2.13.0
+	@$(BIN)/python -m benchmarks.one_gpu
+
+study: $(READY) ## does the policy learn: hours; goes on after a stop, and writes docs/LEARNING.md
+	@$(BIN)/pixelis study
 
 test: lint ## set up, then every test
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=80
@@ -35,8 +43,8 @@ ui: $(READY) ## the Dagster UI on http://127.0.0.1:3000
 bench: $(READY) ## measure, print a table and write benchmarks/out/*.json
 	@$(BIN)/python -m benchmarks
 
-base: $(READY) ## pre-train the nano policy again (about 35 minutes; goes on after a stop)
-	@$(BIN)/python -m training.base.train --steps 1500 --threads 1 --resume --out training/base/nano
+base: $(READY) ## pre-train the nano policy again (a few hours; goes on after a stop)
+	@$(BIN)/python -m training.base.train --steps 6000 --threads 1 --resume --out training/base/nano
 
 graph: $(READY) ## write dvc.yaml and the generated pages of docs/ again from the code
 	@$(BIN)/pixelis graph

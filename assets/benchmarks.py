@@ -143,7 +143,7 @@ def _share(held_out: int, source: str) -> int:
     return (held_out + HELD_OUT.index(source)) // len(HELD_OUT)
 
 
-def _held_out_world(project: Project, source: str) -> Path:
+def held_out_world(project: Project, source: str) -> Path:
     """A source's world under the evaluation seed, with more items than questions are wanted."""
     from pixelis_pipeline.world.build import build
 
@@ -156,7 +156,7 @@ def _held_out_world(project: Project, source: str) -> Path:
 
 def _restore_held_out(project: Project, partition: str) -> None:
     for source in HELD_OUT:
-        _held_out_world(project, source)
+        held_out_world(project, source)
 
 
 def _asked(work: Work, source: str, packer: Packer) -> Iterator[Outcome[Question]]:
@@ -165,7 +165,7 @@ def _asked(work: Work, source: str, packer: Packer) -> Iterator[Outcome[Question
     from pixelis_pipeline.synthesis.questions import questions
 
     wanted, seed = _share(work.settings.evaluation.held_out, source), work.settings.evaluation.seed
-    folder = _held_out_world(work.project, source)
+    folder = held_out_world(work.project, source)
     for outcome in READERS[source](folder, work.settings.media, packer.keep):
         if wanted <= 0:
             return

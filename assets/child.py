@@ -74,7 +74,7 @@ def run(work: Work, job: Job, threads: int) -> Iterator[Done]:
     Raises StageError where it fails, says nothing for too long, or ends without proof that holds; Killed
     where it is killed from outside. The message names the log.
     """
-    key = sha256(canonical(_decisive(work))).hexdigest()
+    key = _key(work)
     with ExitStack() as stack:
         place = work.scratch
         if work.afresh:
@@ -95,10 +95,21 @@ def run(work: Work, job: Job, threads: int) -> Iterator[Done]:
         yield Done(folder, proven)
 
 
-def _decisive(work: Work) -> list[object]:
-    """All that decides the outcome."""
+def proven(work: Work) -> Done | None:
+    """What a finished process made for `work`; None where it is still to be done."""
+    key = _key(work)
+    folder = work.scratch / key[:16]
+    try:
+        return Done(folder, proof.check(folder, key))
+    except proof.ProofError:
+        return None
+
+
+def _key(work: Work) -> str:
+    """sha256 over all that decides the outcome."""
     values = resolved(work.project, work.stage, work.partition)
-    return [work.stage.key, work.partition, [asdict(i) for i in work.inputs], work.stage.code, values]
+    decisive = [work.stage.key, work.partition, [asdict(i) for i in work.inputs], work.stage.code, values]
+    return sha256(canonical(decisive)).hexdigest()
 
 
 def _order(work: Work, job: Job, key: str, folder: Path) -> Order:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 
-from assets import console, dedup, opening, trying
+from assets import console, dedup, opening, trajectories, trying
 from assets.stage import Project, StageError, home
+from assets.study import command as study
 from pixelis_pipeline.ledger.chain import TamperedChain
 from pixelis_pipeline.ledger.ledger import LedgerError, MissingVersion
 from pixelis_pipeline.settings import SettingsError, load, provenance
@@ -24,6 +25,7 @@ a first walk:
   pixelis verify                               hash everything again; a flipped byte is named
   make ui                                      look at it in Dagster
   pixelis estimate                             what asking a paid teacher would cost, before it is asked
+  pixelis trajectories                         what each phase of training did with a question, side by side
   pixelis dedup FOLDER                         near-duplicates in any folder of yours, with a page of them
   pixelis tools try SEG --image a.jpg --box 100 100 500 500    one call on a picture of yours
 
@@ -87,7 +89,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--asset", help="make this one asset only")
     run.add_argument("--partition", help="with --asset: only this partition, e.g. 000-sa1b")
-
+    run.add_argument(
+        "--jobs",
+        type=dedup.processes,
+        default=1,
+        metavar="N",
+        help="up to so many runs side by side, each in a process of its own (default 1). One at a time where "
+        "the teacher has a budget: it is counted in one process",
+    )
     run.add_argument(
         "--max-cost",
         type=_dollars,
@@ -137,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     opening.declare(commands)
     trying.declare(commands)
     dedup.declare(commands)
+    trajectories.declare(commands)
+    study.declare(commands)
     commands.add_parser("settings", help="numbers and their provenance: S paper, D derived, M mirror, P ours")
     commands.add_parser("graph", help="write dvc.yaml and the generated pages of docs/ from the code")
     return parser
@@ -175,7 +186,14 @@ def _run(project: Project, given: argparse.Namespace) -> int:
             return stopped
         estimating.show(project)
         estimating.require_keys(project)
-    return driver.run(project, to=given.to or (), asset=given.asset, partition=given.partition)
+    budget = project.settings.teacher.max_cost or project.settings.teacher.max_tokens
+    return driver.run(
+        project,
+        to=given.to or (),
+        asset=given.asset,
+        partition=given.partition,
+        jobs=1 if budget else given.jobs,
+    )
 
 
 def _estimate(project: Project, given: argparse.Namespace) -> int:
@@ -240,6 +258,8 @@ _COMMANDS = {
     "batch": opening.show,
     "tools": _tools,
     "dedup": dedup.show,
+    "trajectories": trajectories.show,
+    "study": study.show,
     "settings": _settings,
     "graph": _graph,
 }

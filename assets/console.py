@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.synchronize import Lock
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +22,14 @@ from assets.stage import Advance
 UNCUT = 10_000  # columns where nobody's terminal sets a limit, so that an id is never cut in a pipe
 OUT = Console(highlight=False, width=None if sys.stdout.isatty() else UNCUT)
 ERR = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else UNCUT)
+
+
+_SHARED: list[Lock] = []
+
+
+def share_bars(turn: Lock) -> None:
+    """Show a bar only where `turn` is free: several processes write to one terminal."""
+    _SHARED[:] = [turn]
 
 
 def say(text: str) -> None:
@@ -46,6 +55,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 @contextmanager
 def progress(description: str, total: int) -> Iterator[Advance]:
     """A bar that goes away when the work is done; nothing where the output is not a terminal."""
+    shown = ERR.is_terminal and (not _SHARED or _SHARED[0].acquire(block=False))
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -54,8 +64,12 @@ def progress(description: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         console=ERR,
         transient=True,
-        disable=not ERR.is_terminal,
+        disable=not shown,
     )
-    with bar:
-        task = bar.add_task(description, total=total or None)
-        yield lambda done: bar.advance(task, done)
+    try:
+        with bar:
+            task = bar.add_task(description, total=total or None)
+            yield lambda done: bar.advance(task, done)
+    finally:
+        if shown and _SHARED:
+            _SHARED[0].release()

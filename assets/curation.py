@@ -21,8 +21,23 @@ from pixelis_pipeline.curation.leakage import LeakageReport
 from pixelis_pipeline.curation.verdict import Judge
 from pixelis_pipeline.ledger.chain import Input
 from pixelis_pipeline.media.errors import MediaError
-from pixelis_pipeline.records import Accepted, Media, Outcome, Prediction, Rejected, Sample, Trajectory
+from pixelis_pipeline.records import (
+    Accepted,
+    Hardness,
+    Media,
+    Outcome,
+    Prediction,
+    Rejected,
+    Sample,
+    Trajectory,
+)
 from pixelis_pipeline.sources.whitelist import WhitelistEntry
+
+# What `curation.predictor` may name a version of.
+PREDICTORS: Mapping[str, type[Prediction] | type[Hardness]] = {
+    "predictions": Prediction,
+    "trace_hardness": Hardness,
+}
 
 whole = partial(stage, group="curation", settings=("curation", "media"), kinds=("parquet",))
 
@@ -238,16 +253,18 @@ def _draw_scores(path: Path, values: dict[str, "array[float]"], threshold: float
 
 
 def _predictor(project: Project) -> tuple[Input, ...]:
-    """The predictions by which `curation.predictor` tells what is hard. StageError where there are none."""
+    """The version by which `curation.predictor` tells what is hard. StageError where there is none such."""
     version = project.settings.curation.predictor
     if version == "none":
         return ()
-    for record in project.ledger.chain("predictions"):
-        if record.version == version:
-            return (Input("predictions", record.partition, version),)
+    for asset in PREDICTORS:
+        for record in project.ledger.chain(asset):
+            if record.version == version:
+                return (Input(asset, record.partition, version),)
     raise StageError(
-        f"curation.predictor names {version}, which is no version of `predictions` here: make one with "
-        '`pixelis run --to predictions`; `pixelis status` shows those in force, and "none" uses the heuristic'
+        f"curation.predictor names {version}, which is no version of `predictions` or `trace_hardness` here: "
+        "make one with `pixelis run --to trace_hardness`; `pixelis status` shows those in force, and "
+        '"none" uses the heuristic'
     )
 
 
@@ -259,7 +276,8 @@ def curriculum(work: Work) -> Iterator[Outcome[Trajectory]]:
 
     settings, predicted = work.settings.curation, None
     if settings.predictor != "none":
-        predicted = predicted_error(work.read("predictions", Prediction))
+        asset = work.inputs[-1].asset
+        predicted = predicted_error(work.read(asset, PREDICTORS[asset]))
     found = levels(work.read("scored_trajectories", Trajectory), settings, predicted)
     counts: Counter[tuple[str, str]] = Counter()
     for outcome in curriculum(work.read("scored_trajectories", Trajectory), found, settings, predicted):

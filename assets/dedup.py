@@ -64,7 +64,7 @@ td, th { padding: .1rem .8rem .1rem 0; text-align: left; }
 """
 
 
-def _count(text: str) -> int:
+def processes(text: str) -> int:
     """A number of processes as written on the command line."""
     if not text.isdigit() or not 1 <= int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, 1 to 1024")
@@ -85,7 +85,7 @@ def declare(commands: Any) -> None:
     dedup.add_argument("--against", type=Path, metavar="FOLDER", help="only what stands in this folder too")
     dedup.add_argument("--out", type=Path, default=Path("dedup.html"), help="the page (default dedup.html)")
     dedup.add_argument("--json", type=Path, metavar="FILE", help="the groups for programs")
-    dedup.add_argument("--workers", type=_count, default=0, help="processes (default: one a core)")
+    dedup.add_argument("--workers", type=processes, default=0, help="processes (default: one a core)")
 
 
 def show(project: Project, given: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from pixelis_pipeline.ledger.gc import garbage
 def show(project: Project, *, free: bool) -> int:
     """List what may go; free it only where asked to."""
     settings = project.settings  # they may name a predictor before any stage has read it
-    pinned = {settings.synthesis.predictor, settings.curation.predictor}
+    pinned = {settings.synthesis.predictor, settings.curation.predictor, settings.sft.lora}
     found = free_garbage(project.ledger, pinned) if free else garbage(project.ledger, pinned)
     for folder in found.folders:
         console.say(f"{folder.relative_to(project.root)}")

@@ -32,6 +32,7 @@ MADE_FROM = {  # the policies that are measured, controls among them, and the as
     "majority": "training_splits",
     "sft": "sft_policy",
     "sft_no_tools": "sft_policy",
+    "rft": "rft_policy",
 }
 
 
@@ -144,6 +145,7 @@ class Stage:
     retries     may fail on single inputs of its first upstream: the next run repeats just those
     attested    holds a model's words, which can be kept but never derived again
     stable      is the same bytes on every run
+    aside       is made only where it is asked for by name: nothing reads its newest version
     gate        names a blocking check: `Work.block` fails it, and nothing after it runs
     """
 
@@ -162,6 +164,7 @@ class Stage:
     retries: bool = False
     attested: bool = False
     stable: bool = True
+    aside: bool = False
     gate: str = ""
 
     @property

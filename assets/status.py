@@ -7,7 +7,8 @@ from assets.stage import Project, Stage, StageError
 
 
 def state(project: Project, stage: Stage, partition: str) -> str:
-    """One of: up to date, stale, failed inputs, blocked, missing, waits for its upstream."""
+    """One of: up to date, stale, failed inputs, blocked, missing, made where asked for, waits for its
+    upstream."""
     record = project.ledger.record(stage.key, partition)
     try:
         if found := settled(project, stage, partition):
@@ -15,7 +16,7 @@ def state(project: Project, stage: Stage, partition: str) -> str:
     except StageError:
         return "waits for its upstream" if record is None else "stale"
     if record is None:
-        return "missing"
+        return "made where asked for" if stage.aside else "missing"
     return f"{record.counts['failed']} failed inputs" if record.counts.get("failed") else "stale"
 
 

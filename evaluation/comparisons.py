@@ -36,7 +36,9 @@ class Comparison:
     q: float
 
 
-def _difference(ours: Group, theirs: Group, names: Sequence[str], settings: EvaluationSettings) -> Comparison:
+def difference(ours: Group, theirs: Group, names: Sequence[str], settings: EvaluationSettings) -> Comparison:
+    """One arm's accuracy minus another's, its p not adjusted. `names` are both arms, benchmark and slice.
+    Raises ValueError where they did not answer the same questions."""
     if ours.questions.keys() != theirs.questions.keys():
         raise ValueError(f"{names[0]} and {names[1]} did not answer the same questions of {names[2]}")
     (a, _), (b, _) = (per_question(METRICS["accuracy"], held) for held in (ours, theirs))
@@ -75,9 +77,14 @@ def compare(
         for control in (base, _stronger_majority(groups, benchmark), policy + TOOLS_OFF):
             theirs = groups.get((benchmark, control, part)) if control else None
             if control and theirs:
-                made.append(_difference(ours, theirs, (policy, control, benchmark, part), settings))
-    adjusted = benjamini_hochberg([c.p for c in made])
-    return tuple(Comparison(c.cell, c.control, c.p, q) for c, q in zip(made, adjusted, strict=True))
+                made.append(difference(ours, theirs, (policy, control, benchmark, part), settings))
+    return adjusted(made)
+
+
+def adjusted(made: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """The comparisons as one family: q after Benjamini-Hochberg over all of them."""
+    found = benjamini_hochberg([c.p for c in made])
+    return tuple(Comparison(c.cell, c.control, c.p, q) for c, q in zip(made, found, strict=True))
 
 
 def recompute(cell: Cell, sets: Sequence[PredictionSet], settings: EvaluationSettings) -> Cell:
@@ -103,4 +110,4 @@ def recompute(cell: Cell, sets: Sequence[PredictionSet], settings: EvaluationSet
     control = cell.id.split("/")[2]
     theirs = groups[cell.benchmark, control, cell.slice]
     names = (cell.policy, control, cell.benchmark, cell.slice)
-    return _difference(groups[key], theirs, names, settings).cell
+    return difference(groups[key], theirs, names, settings).cell

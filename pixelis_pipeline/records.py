@@ -190,6 +190,22 @@ class Prediction:
     answer: str
     correct: bool
 
+    @property
+    def error(self) -> float:
+        """1 for a wrong answer, else 0."""
+        return float(not self.correct)
+
+
+@dataclass(frozen=True, slots=True)
+class Hardness:
+    """How far a policy is from a trace that it was taught: `error`, 0 to 1, is 1 - the probability that it
+    gives to a token that is learned of the trace, in the geometric mean. `parents` are trace and policy."""
+
+    id: str
+    parents: tuple[str, ...]
+    question: Question
+    error: float
+
 
 R = TypeVar("R")
 

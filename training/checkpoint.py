@@ -62,5 +62,5 @@ def read(path: Path, modules: Mapping[str, Any], optimizer: Any) -> Json:
 
 
 def _own(module: Any) -> dict[str, Any]:
-    """The module's weights by name, a tied weight only once."""
-    return {name: weight.data for name, weight in module.named_parameters()}
+    """The module's weights by name, a tied weight only once; a frozen one is left out."""
+    return {name: weight.data for name, weight in module.named_parameters() if weight.requires_grad}

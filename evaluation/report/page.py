@@ -1,29 +1,24 @@
 """The benchmark report: one HTML file that needs nothing else and tells where each number comes from."""
 
-import base64
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from evaluation.comparisons import Comparison
 from evaluation.funnel import ALL, Example, Row
-from evaluation.report import wording
+from evaluation.report import template, trajectories, wording
 from evaluation.report.inputs import Context, Curve
 from evaluation.report.pictures import budget, thumbnail
 from evaluation.report.plots import accuracy_plot, curve_plot, funnel_plot
 from evaluation.scores import Cell, arm
 from pixelis_pipeline.records import Json, Media, Prediction, Question, Step
 
-HERE = Path(__file__).parent
 CHAIN_METRICS = ("chain_length", "rapr", "valid_call_rate")
 MOST_QUESTIONS = 200
+MOST_LANES = 6  # questions shown phase by phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +95,26 @@ def report(
     questions = _questions(accuracies, predictions)
     behind = set(headline.predictions)
     stages = [row for row in funnel if row.source == ALL]
-    shown = [_shown(runs, arms, pixels, draw, budget(len(questions))) for runs in questions]
-    return _render(
+    by_phase = trajectories.phases(predictions)
+    runs = trajectories.by_question((p for p in predictions if p.tools), by_phase)
+    lanes = trajectories.chosen(runs, MOST_LANES) if len(by_phase) > 1 else []
+    most_bytes = budget(len(questions) + len(lanes) * len(by_phase))
+    shown = [_shown(runs, arms, pixels, draw, most_bytes) for runs in questions]
+    read = {name: (template.HERE / name).read_text() for name in ("page.css", "trajectories.css", "page.js")}
+    return template.render(
+        "page.jinja",
+        read["page.css"] + read["trajectories.css"],
+        read["page.js"],
+        by_phase=by_phase,
+        lanes=[
+            trajectories.row(
+                runs[key],
+                [wording.policy_name(name) for name in by_phase],
+                lambda asked, steps: draw(pixels(asked.media[0]), steps),
+                most_bytes,
+            )
+            for key in lanes
+        ],
         policy=policy,
         benchmark=benchmark,
         headline=headline,
@@ -163,41 +176,3 @@ def _table(kind: str, arms: Sequence[str], cells: Iterable[Cell], against: Itera
     first = {c.cell.slice: c for c in against if c.control == arms[1]} if len(arms) > 1 else {}
     made = ((part.removeprefix(f"{kind}="), rows[part], first.get(part)) for part in sorted(rows))
     return Table(kind, tuple(made))
-
-
-def _policy_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _render(**view: Any) -> str:
-    """The template with its style sheet and script inlined; the page's security policy names both by
-    their hash, so that nothing else can style it, run in it, or be fetched by it."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    names = (
-        "policy_name",
-        "control_name",
-        "percent",
-        "points",
-        "bounds",
-        "amount",
-        "level",
-        "each",
-        "p_value",
-        "verdict",
-    )
-    environment.filters.update({name: getattr(wording, name) for name in names})
-    environment.globals.update(call=wording.call, observation=wording.observation, arm=arm)
-    style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
-    return environment.get_template("page.jinja").render(
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_policy_hash(style),
-        script_hash=_policy_hash(script),
-        **view,
-    )

@@ -7,10 +7,12 @@ from evaluation.comparisons import Comparison
 from evaluation.funnel import Row
 from evaluation.majority import BY_TASK, OVERALL
 from evaluation.scores import TOOLS_OFF, Cell
-from pixelis_pipeline.records import Json
+from pixelis_pipeline.records import Json, Step
+from pixelis_pipeline.tools.contract import spoken
 
 _POLICIES = {
     "sft": "SFT",
+    "rft": "RFT",
     "base": "Base",
     BY_TASK: "Majority answer per task",
     OVERALL: "Majority answer overall",
@@ -101,4 +103,23 @@ def observation(output: Json) -> str:
     if isinstance(mask, dict) and "size" in mask:
         shown["mask"] = "{} x {} pixels".format(*mask["size"])
     text = str(shown["error"]) if set(shown) == {"error"} else json.dumps(shown, ensure_ascii=False)
+    return brief(text)
+
+
+def brief(text: str) -> str:
+    """Text, cut where it is long."""
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "\u2026"
+
+
+def heard(step: Step) -> str:
+    """What the policy read of a step, cut where it is long; a claim that no tool would make, as it stands."""
+    try:
+        return brief(spoken(step.action.name, step.output))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return observation(step.output)
+
+
+def signed(value: float) -> str:
+    """A reward with its sign: +0.12, a true minus, and no negative zero."""
+    text = f"{value:+.2f}"
+    return "0" if float(text) == 0 else text.replace("-", "\u2212")

@@ -76,6 +76,10 @@ def collate(rows: Sequence[Sequence[int]], images: Sequence[Image], side: Litera
     positions = rope_positions(ids, attention, image_id)
     if not images:
         return Batch(ids, attention, positions, None, None)
+    return Batch(ids, attention, positions, *cut(images))
+
+
+def cut(images: Sequence[Image]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures (uint8 RGB, at least one) as `pixels` and `grid` of a batch."""
     pixels = torch.from_numpy(np.concatenate([patches(image) for image in images]))
-    grid = torch.tensor([[1, GRID * MERGE, GRID * MERGE]]).expand(len(images), 3)
-    return Batch(ids, attention, positions, pixels, grid)
+    return pixels, torch.tensor([[1, GRID * MERGE, GRID * MERGE]]).expand(len(images), 3)

@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch  # noqa: TID253
 from transformers import GenerationConfig, StoppingCriteria  # noqa: TID253
@@ -144,7 +144,7 @@ def load(folder: Path, settings: PolicySettings, named: Published | None = None)
     words = both(Tokenizer.from_file(str(folder / TOKENIZER)))
     model = _model(folder, named, settings)
     _check_vocabulary(words, model.config, folder)
-    return LargePolicy(model, words, shown, digest)
+    return LargePolicy(model, words, shown, digest, digest)
 
 
 def _model(folder: Path, named: Published, settings: PolicySettings) -> Any:
@@ -185,8 +185,8 @@ def _check_vocabulary(words: Vocabulary, config: Any, folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Rows padded on the left: `ids`, `attention` and `kinds` (1 at an image token) [batch, length] int64;
-    `pixels` [patches, patch size] float32 and `grid` [pictures, 3] int64, None without pictures."""
+    """Padded rows: `ids`, `attention` and `kinds` (1 at an image token) [batch, length] int64; `pixels`
+    [patches, patch size] float32 and `grid` [pictures, 3] int64, None without pictures."""
 
     ids: torch.Tensor
     attention: torch.Tensor
@@ -194,16 +194,28 @@ class Inputs:
     pixels: torch.Tensor | None
     grid: torch.Tensor | None
 
+    def arguments(self) -> dict[str, torch.Tensor]:
+        """What a model of transformers is called with."""
+        words = {"input_ids": self.ids, "attention_mask": self.attention}
+        if self.pixels is None or self.grid is None:
+            return words
+        return words | {
+            "mm_token_type_ids": self.kinds,
+            "pixel_values": self.pixels,
+            "image_grid_thw": self.grid,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class LargePolicy:
-    """As `policy.Policy`, with its own vocabulary and pictures of any size. `digest` is the sha256 over its
-    files."""
+    """As `policy.Policy`, with its own vocabulary and pictures of any size. `base` is the sha256 over the
+    files of its weights; `digest` the same, or the sha256 of the adapter that it learned through."""
 
     model: Any
     vocabulary: Vocabulary
     contract: render.Contract
     digest: str
+    base: str = ""
 
     @property
     def image(self) -> int:
@@ -216,8 +228,13 @@ class LargePolicy:
         """As `policy.Policy.converse`."""
         return Conversation(self, prompts, images, copies)
 
-    def collate(self, rows: Sequence[Sequence[int]], images: Sequence[Image]) -> Inputs:
-        """Rows of ids, and the pictures (uint8 RGB) they hold a place for, in their order.
+    def collate(
+        self,
+        rows: Sequence[Sequence[int]],
+        images: Sequence[Image],
+        side: Literal["left", "right"] = "left",
+    ) -> Inputs:
+        """Rows of ids, padded on `side`, and the pictures (uint8 RGB) they hold a place for, in their order.
 
         Raises ImageTokenMismatch where a run of image tokens is not as long as its picture needs.
         """
@@ -232,8 +249,9 @@ class LargePolicy:
         ids = torch.full((len(rows), length), self.vocabulary.id(TURN_ENDS))
         attention = torch.zeros_like(ids)
         for index, row in enumerate(rows):
-            ids[index, length - len(row) :] = torch.tensor(row)
-            attention[index, length - len(row) :] = 1
+            where = slice(length - len(row), None) if side == "left" else slice(len(row))
+            ids[index, where] = torch.tensor(row)
+            attention[index, where] = 1
         return Inputs(ids, attention, torch.eq(ids, self.image).long(), pixels, grid)
 
     def turns(self, given: Inputs, tokens: int, temperature: float, seed: int) -> list[Said]:
@@ -242,13 +260,6 @@ class LargePolicy:
         Marks that only the environment may write are never chosen.
         """
         device = self.model.device
-        sight: Json = {}
-        if given.pixels is not None and given.grid is not None:
-            sight = {
-                "pixel_values": given.pixels.to(device, self.model.dtype),
-                "image_grid_thw": given.grid.to(device),
-                "mm_token_type_ids": given.kinds.to(device),
-            }
         special = self.vocabulary.marks.get_added_tokens_decoder()
         ends = [id_ for id_, token in special.items() if token.content in (TURN_ENDS, TEXT_ENDS)]
         never = [id_ for id_, token in special.items() if token.content not in SAID and id_ not in ends]
@@ -258,16 +269,15 @@ class LargePolicy:
             eos_token_id=ends,
             pad_token_id=ends[0],
             suppress_tokens=never or None,
+            use_cache=True,  # within the turn; a model that learns has it off
             **(chance if temperature else {"do_sample": False}),
         )
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.inference_mode():
             torch.manual_seed(seed)
             rows = self.model.generate(
-                input_ids=given.ids.to(device),
-                attention_mask=given.attention.to(device),
                 generation_config=asked,
                 stopping_criteria=[_TurnEnds(self.vocabulary, given.ids.shape[1])],
-                **sight,
+                **{name: value.to(device) for name, value in given.arguments().items()},
             )[:, given.ids.shape[1] :].tolist()
         return [self._said(row, ends) for row in rows]
 

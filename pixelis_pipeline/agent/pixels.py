@@ -17,6 +17,7 @@ GRID = SIDE // (PATCH * MERGE)
 TOKENS = GRID * GRID
 MEAN, DEVIATION = 0.5, 0.25
 NARROW = 200
+FRAMES = 2  # of a video that are shown: a picture's tokens each
 
 Image = np.ndarray[Any, Any]
 

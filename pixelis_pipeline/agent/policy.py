@@ -88,12 +88,27 @@ def fetched(settings: PolicySettings) -> Path:
 
 
 def opened(folder: Path, settings: PolicySettings) -> "Policy | LargePolicy":
-    """The policy in `folder`, of the kind that settings name. Errors as `load` and `large.load`."""
+    """The policy in `folder`, of the kind that settings name; of a full-size one the folder may hold an
+    adapter. Errors as `load`, `large.load` and `adapted.load`."""
     if settings.name == "nano":
         return load(folder)
-    from pixelis_pipeline.agent import large
+    from pixelis_pipeline.agent import adapted, large
 
-    return large.load(folder, settings)
+    return (adapted if (folder / adapted.BASE).is_file() else large).load(folder, settings)
+
+
+def contract_of(folder: Path, settings: PolicySettings | None = None) -> render.Contract:
+    """The render contract of the policy in `folder`, of the kind that settings name (nano by default).
+    PolicyError where it holds none, RenderMismatch for another than settings make, or one of no edition."""
+    if settings is not None and settings.name != "nano":
+        from pixelis_pipeline.agent import adapted
+
+        return adapted.contract_of(folder, settings)
+    for name in (CONFIG, RENDER):
+        if not (folder / name).is_file():
+            raise PolicyError(f"{folder / name} is missing: {folder} is no policy checkpoint")
+    config = json.loads((folder / CONFIG).read_text())
+    return render.stored(folder / RENDER, sees="vision_config" in config)
 
 
 def load(folder: Path) -> Policy:
@@ -106,9 +121,7 @@ def load(folder: Path) -> Policy:
         if not (folder / name).is_file():
             raise PolicyError(f"{folder / name} is missing: {folder} is no policy checkpoint")
     config = json.loads((folder / CONFIG).read_text())
-    crops = bool(json.loads((folder / RENDER).read_text()).get("pixels", {}).get("crops"))
-    contract = render.nano(sees="vision_config" in config, crops=crops)
-    contract.check(folder / RENDER)
+    contract = contract_of(folder)
     if hashlib.sha256((folder / TOKENIZER).read_bytes()).hexdigest() != contract.tokenizer:
         raise PolicyError(f"{folder / TOKENIZER} is not the tokenizer of its render contract")
     from safetensors.torch import load_file
@@ -126,9 +139,9 @@ def load(folder: Path) -> Policy:
     return Policy(model.eval(), contract, hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest())
 
 
-def save(model: "Model", folder: Path, crops: bool = False) -> str:
-    """Write the checkpoint folder, whole or not at all; gives the sha256 of its weights. `crops` tells
-    whether it was trained on conversations that show what ZOOM made.
+def save(model: "Model", folder: Path, contract: render.Contract | None = None) -> str:
+    """Write the checkpoint folder, whole or not at all; gives the sha256 of its weights. `contract` is what
+    it was trained under, by default nano's latest.
 
     A folder that is there already is replaced.
     """
@@ -143,7 +156,7 @@ def save(model: "Model", folder: Path, crops: bool = False) -> str:
     save_file(weights, staged / WEIGHTS, metadata={"format": "pt"})
     (staged / CONFIG).write_text(model.config.to_json_string())
     (staged / TOKENIZER).write_text(tokenizer.shared().to_str())
-    render.nano(sees=nano.sees(model), crops=crops).write(staged / RENDER)
+    (contract or render.nano(sees=nano.sees(model))).write(staged / RENDER)
     digest = hashlib.sha256((staged / WEIGHTS).read_bytes()).hexdigest()
     if folder.exists():
         shutil.rmtree(folder)

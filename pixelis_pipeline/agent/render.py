@@ -15,20 +15,24 @@ from pathlib import Path
 import jinja2
 
 from pixelis_pipeline.agent import pixels, tokenizer
+from pixelis_pipeline.agent.film import Film
 from pixelis_pipeline.agent.grammar import plain
-from pixelis_pipeline.records import Json, Question, canonical
+from pixelis_pipeline.records import Json, Media, Question, canonical
 from pixelis_pipeline.tools.contract import ARGUMENTS
 from pixelis_pipeline.tools.registry import schemas
 
-SYSTEM = "Answer the question about the picture. Tools: SEG ZOOM OCR PROP."
+SYSTEM = "Answer the question about the picture or video. Tools: SEG TRK OCR ZOOM TEMP PROP."
 _SLOT = re.compile("\0(\\d+)(p?)\0")  # stands in the rendered template for a text that is not its own
 HISTORY = (
     "All turns are kept. The picture of the question is shown once; the crops that ZOOM makes are not "
     "shown, they are read through the tools that take an image index."
 )
 CROPS = "All turns are kept. The picture of the question is shown once, each crop with the turn that made it."
+FILMS = CROPS + " Of a video the frames that begin its equal parts are shown, each with its time and number."
 NARROW = " A picture over 200 times as long as it is wide is not shown."
 BLIND = "All turns are kept. No picture is shown; what is in it is read through the tools."
+FIRST_SYSTEM = "Answer the question about the picture. Tools: SEG ZOOM OCR PROP."
+EDITIONS = (1, 2)  # of nano's contract: the first has neither crops nor films, and of the tools only four
 INSTRUCTIONS = """\
 Answer the question about {picture}. Write one turn at a time: a thought and one call, or the answer.
 <think>thought</think><call>NAME {{"argument":value}}</call>
@@ -69,9 +73,9 @@ QWEN = Marks(  # ChatML, as the Qwen models were trained on it; what a tool retu
 )
 
 
-def template(marks: Marks, crops: bool = False) -> str:
+def template(marks: Marks, crops: bool = False, films: bool = False) -> str:
     """The one chat template, written in the marks of a vocabulary. With `crops` a turn that made a picture
-    shows it before its words."""
+    shows it before its words; with `films` a question about a video begins with words about it and frames."""
 
     def around(pair: tuple[str, str], inner: str) -> str:
         return pair[0] + inner + pair[1]
@@ -79,10 +83,13 @@ def template(marks: Marks, crops: bool = False) -> str:
     def shown(count: str) -> str:
         return around(marks.vision, f"{{{{ '{marks.image}' * {count} }}}}") if marks.vision else ""
 
+    frame = "{{ frame.told }}" + shown("frame.tokens")
+    film = "{{ film }}{% for frame in frames %}" + frame + "{% endfor %}"
+    opening = film if films and marks.vision else "{{ film }}" if films else shown("image_tokens")
     crop = "{% if turn.tokens %}" + shown("turn.tokens") + "{% endif %}" if crops else ""
     return (
         around(marks.system, "{{ system }}")
-        + around(marks.user, shown("image_tokens") + "{{ question | plain }}")
+        + around(marks.user, opening + "{{ question | plain }}")
         + "{% for turn in turns %}{{ turn.said }}"
         + around(marks.heard, crop + "{{ turn.heard | plain }}")
         + "{% endfor %}{{ ending }}"
@@ -135,6 +142,20 @@ class Contract:
         """Whether the pictures that turns make are shown too."""
         return bool(self.pixels.get("crops"))
 
+    @property
+    def films(self) -> bool:
+        """Whether a question about a video tells of the whole of it. Else it shows its first frame alone."""
+        return "{{ film }}" in self.template
+
+    def shows(self, media: Sequence[Media]) -> bool:
+        """Whether a question about these media is shown whole: of a video a policy of pictures sees one."""
+        return self.films or all(each.kind == "image" for each in media)
+
+    def frames(self, film: Film | None) -> list[int]:
+        """Which frames of the question's video are shown; none where it has none, or its first picture
+        stands for it."""
+        return film.shown(self.pixels["frames"]) if film and "frames" in self.pixels else []
+
     def tokens(self, height: int, width: int) -> int:
         """How many image tokens a picture of that size is shown as; 0 where it is not shown."""
         if not self.pixels or "tokens" in self.pixels:
@@ -161,19 +182,31 @@ class Contract:
 
 
 @functools.cache
-def nano(sees: bool = True, crops: bool = False) -> Contract:
-    """The contract of the nano policy, or of its text-only kin. With `crops` it is shown what ZOOM made; the
-    base policy never was, and a policy is what it was trained to be. ValueError for crops without sight."""
-    if crops and not sees:
-        raise ValueError("a policy without sight is shown no crops")
+def nano(sees: bool = True, edition: int = EDITIONS[-1]) -> Contract:
+    """The contract of the nano policy, or of its text-only kin. A policy is what it was trained to be: one of
+    an earlier `edition` is shown what that one shows. ValueError for an edition that there is not."""
+    if edition not in EDITIONS:
+        raise ValueError(f"there is no edition {edition} of the render contract, only {EDITIONS}")
+    first = edition == 1
+    seen = pixels.describe() | ({} if first else {"crops": True, "frames": pixels.FRAMES})
     return Contract(
-        template=template(NANO if sees else replace(NANO, vision=None), crops),
-        system=SYSTEM,
+        template=template(NANO if sees else replace(NANO, vision=None), sees and not first, not first),
+        system=FIRST_SYSTEM if first else SYSTEM,
         tools=tuple(schemas(ARGUMENTS)),
-        pixels=pixels.describe() | ({"crops": True} if crops else {}) if sees else {},
+        pixels=seen if sees else {},
         tokenizer=hashlib.sha256(tokenizer.shared().to_str().encode()).hexdigest(),
-        history=(CROPS if crops else HISTORY) if sees else BLIND,
+        history=BLIND if not sees else HISTORY if first else FILMS,
     )
+
+
+def stored(path: Path, sees: bool) -> Contract:
+    """The edition of nano's contract that is stored at `path`. RenderMismatch where it is none of them."""
+    digest = json.loads(path.read_text()).get("digest")
+    for contract in (nano(sees, edition) for edition in EDITIONS):
+        if contract.digest == digest:
+            return contract
+    nano(sees).check(path)
+    raise AssertionError("a contract of no edition has passed")
 
 
 def qwen(tokenizer: str, pixels: Json) -> Contract:
@@ -203,6 +236,13 @@ def _template(source: str) -> jinja2.Template:
     return environment.from_string(source)
 
 
+def made(action: str, output: Json) -> tuple[int, int] | None:
+    """Height and width of the picture that a stored output of an action tells of; None where it tells of
+    none."""
+    told = action == "ZOOM" and "height" in output and "width" in output
+    return (int(output["height"]), int(output["width"])) if told else None
+
+
 def asked(question: Question) -> str:
     """A question's words as a policy reads them, its choices after it as a teacher sees them too."""
     return question.text + ("\nChoices: " + " | ".join(question.choices) if question.choices else "")
@@ -214,9 +254,10 @@ def spans(
     turns: Sequence[Turn],
     ending: str = "",
     picture: tuple[int, int] = (pixels.SIDE, pixels.SIDE),
+    film: Film | None = None,
 ) -> list[Span]:
     """The whole conversation: a prompt where `ending` is empty, a training text where it is the final turn.
-    `picture` is the height and width of the question's.
+    `picture` is the height and width of the question's, of a frame where it is a `film`.
 
     The template is filled with numbered slots and cut at them, so that no text that goes into it is ever
     searched for the template's marks.
@@ -227,9 +268,13 @@ def spans(
         texts.append(text)
         return f"\0{len(texts) - 1}\0"
 
+    tokens = contract.tokens(*picture)
+    frames = [{"told": film.frame(k), "tokens": tokens} for k in contract.frames(film)] if film else []
     whole = _template(contract.template).render(
         system=contract.system,
-        image_tokens=contract.tokens(*picture),
+        image_tokens=tokens,
+        film=film.told if film else "",
+        frames=frames or [{"told": "", "tokens": tokens}],
         question=slot(question),
         turns=[
             {
@@ -262,6 +307,7 @@ def render(
     turns: Sequence[Turn],
     ending: str = "",
     picture: tuple[int, int] = (pixels.SIDE, pixels.SIDE),
+    film: Film | None = None,
 ) -> str:
     """`spans` as one text."""
-    return "".join(span.text for span in spans(contract, question, turns, ending, picture))
+    return "".join(span.text for span in spans(contract, question, turns, ending, picture, film))

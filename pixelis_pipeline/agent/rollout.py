@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pixelis_pipeline.agent.film import Film
+from pixelis_pipeline.agent.film import of as film_of
 from pixelis_pipeline.agent.grammar import Answer, Call, Malformed, read
 from pixelis_pipeline.agent.pixels import Image
 from pixelis_pipeline.agent.policy import Policy, Said
-from pixelis_pipeline.agent.render import asked, reply, spans
+from pixelis_pipeline.agent.render import Contract, asked, reply, spans
 from pixelis_pipeline.records import Action, Prediction, Question, Step, canonical, record_id
 from pixelis_pipeline.settings import PolicySettings
 from pixelis_pipeline.tools.contract import Observation, Workspace, spoken
@@ -88,13 +90,20 @@ class Live:
         )
 
 
+def opening(contract: Contract, workspace: Workspace, film: Film | None) -> list[Image]:
+    """The pictures (uint8 RGB) that a question about what is in `workspace` shows, in their order; `film` is
+    its video. MediaError where a frame cannot be decoded."""
+    frames, clip = contract.frames(film), workspace.clip
+    seen = [clip.at(k) for k in frames] if clip and frames else workspace.images[:1]
+    return seen if contract.tokens(*seen[0].shape[:2]) else []
+
+
 def _opening(policy: "Policy | LargePolicy", rollout: Live) -> None:
-    """Show the question and its picture."""
-    image = rollout.workspace.images[0]
-    height, width = image.shape[:2]
-    prompt = spans(policy.contract, asked(rollout.question), (), picture=(height, width))
-    seen = [image] if policy.contract.tokens(height, width) else []
-    rollout.shown(policy.vocabulary.encode(prompt), seen)
+    """Show the question and its pictures."""
+    height, width = rollout.workspace.images[0].shape[:2]
+    question, film = rollout.question, film_of(rollout.question.media)
+    prompt = spans(policy.contract, asked(question), (), picture=(height, width), film=film)
+    rollout.shown(policy.vocabulary.encode(prompt), opening(policy.contract, rollout.workspace, film))
     rollout.prompt = len(rollout.ids)
 
 

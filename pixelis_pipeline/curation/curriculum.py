@@ -20,9 +20,9 @@ import numpy as np
 
 from pixelis_pipeline.curation.sampling import own_weight
 from pixelis_pipeline.curation.scores import visual
-from pixelis_pipeline.records import Accepted, Outcome, Prediction, Question, Trajectory, record_id
+from pixelis_pipeline.records import Accepted, Outcome, Question, Trajectory, record_id
 from pixelis_pipeline.settings import CurationSettings
-from pixelis_pipeline.synthesis.hardness import predictor
+from pixelis_pipeline.synthesis.hardness import Judged, predictor
 from pixelis_pipeline.tools.contract import ARGUMENTS, WIRE
 
 STAGE, VERSION = "curriculum", 2
@@ -45,16 +45,17 @@ def heuristic_difficulty(trajectory: Trajectory, settings: CurationSettings) -> 
     return (steps + tools + _smallness(trajectory) + 1.0 - visual(trajectory)) / 4
 
 
-def predicted_error(predictions: Iterable[Prediction]) -> Predicted:
-    """The error (0-1) that a policy's predictions lead to expect of a question: 1 - its mean correctness on
-    that very question, over seeds; on one it was never asked, its smoothed error rate on questions like it
-    (`synthesis.hardness`: same task, choices and extent, then the task, then all). ValueError for none."""
-    held = list(predictions)
+def predicted_error(judged: Iterable[Judged]) -> Predicted:
+    """The error (0-1) that a policy's predictions, or the hardness of its traces, lead to expect of a
+    question: the mean on that very question, over seeds or traces; on one it was never asked, its smoothed
+    error rate on questions like it (`synthesis.hardness`: same task, choices and extent, then the task, then
+    all). ValueError for none."""
+    held = list(judged)
     alike = predictor(held)
-    asked: dict[str, list[bool]] = defaultdict(list)
+    asked: dict[str, list[float]] = defaultdict(list)
     for each in held:
-        asked[each.question.id].append(each.correct)
-    own = {question: 1.0 - fmean(correct) for question, correct in asked.items()}
+        asked[each.question.id].append(each.error)
+    own = {question: fmean(errors) for question, errors in asked.items()}
     return lambda question: own[question.id] if question.id in own else alike(question)
 
 

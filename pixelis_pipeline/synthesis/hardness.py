@@ -1,8 +1,8 @@
 """How hard a question is, by how often a policy got such questions wrong.
 
-The predictor is a pinned version of stored predictions. What makes two questions alike is their task, how
-many choices they give, and the third in which their temporal span or the smallest box that they name falls.
-A cell with few predictions leans on its task, and that on all:
+The predictor is a pinned version of stored predictions, or of the hardness of traces. What makes two
+questions alike is their task, how many choices they give, and the third in which their temporal span or the
+smallest box that they name falls. A cell with few predictions leans on its task, and that on all:
 rate = (errors + PRIOR * rate above) / (n + PRIOR).
 """
 
@@ -10,16 +10,30 @@ import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from pixelis_pipeline.records import Prediction, Question
+from pixelis_pipeline.records import Question
 from pixelis_pipeline.tools.contract import WIRE
 
 PRIOR = 4.0  # predictions' worth of trust in the rate above
 K = TypeVar("K")
 BOX = re.compile(r"\[(\d+) (\d+) (\d+) (\d+)\]")
+
+
+class Judged(Protocol):
+    """A question and how much of it a policy got wrong, 0 to 1 (`Prediction`, `Hardness`)."""
+
+    @property
+    def question(self) -> Question:
+        """What was asked."""
+        ...
+
+    @property
+    def error(self) -> float:
+        """0 where all of it was right."""
+        ...
 
 
 class Cell(NamedTuple):
@@ -41,9 +55,9 @@ def extent(question: Question) -> float | None:
     return min(((x1 - x0) * (y1 - y0) / WIRE**2 for x0, y0, x1, y1 in boxes), default=None)
 
 
-def predictor(predictions: Iterable[Prediction]) -> Callable[[Question], float]:
-    """The smoothed error rate (0-1) of questions like the one given. ValueError without any prediction."""
-    seen = [(prediction.question, not prediction.correct) for prediction in predictions]
+def predictor(judged: Iterable[Judged]) -> Callable[[Question], float]:
+    """The smoothed error rate (0-1) of questions like the one given. ValueError without any."""
+    seen = [(each.question, each.error) for each in judged]
     if not seen:
         raise ValueError("a hardness predictor needs predictions, and the named version holds none")
     edges = _edges(question for question, _ in seen)
@@ -72,11 +86,11 @@ def _edges(questions: Iterable[Question]) -> dict[str, list[float]]:
     return {task: np.quantile(found, [1 / 3, 2 / 3]).tolist() for task, found in sizes.items()}
 
 
-def _rates(seen: Iterable[tuple[K, bool]], above: Callable[[K], float]) -> dict[K, float]:
+def _rates(seen: Iterable[tuple[K, float]], above: Callable[[K], float]) -> dict[K, float]:
     """Error rate by key, smoothed towards the rate `above` it."""
-    counts: dict[K, list[int]] = {}
+    counts: dict[K, list[float]] = {}
     for key, wrong in seen:
-        count = counts.setdefault(key, [0, 0])
+        count = counts.setdefault(key, [0.0, 0.0])
         count[0] += wrong
         count[1] += 1
     return {key: (wrong + PRIOR * above(key)) / (n + PRIOR) for key, (wrong, n) in counts.items()}

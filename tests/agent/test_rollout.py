@@ -34,7 +34,7 @@ class Scripted:
     scripts: dict[str, list[str]]
     prompts: list[list[str]] = field(default_factory=list)
     rows: list[list[int]] = field(default_factory=list)
-    contract = render.nano()
+    contract = render.nano(edition=1)
     vocabulary = vocabulary.nano()
     digest = "d"
 

@@ -49,11 +49,11 @@ def registry(prop: Prop | None = None) -> Registry:
     return Registry({"ZOOM": zoom, "PROP": prop or Prop()})
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["picture", "crops"])
+@pytest.fixture(scope="module", params=[1, 2], ids=["picture", "crops"])
 def taught(request):
     """Calls ZOOM, then PROP, then names one of four colours, each as often; or, one time in three, names one
     at once. Shown the crop or not."""
-    contract = render.nano(crops=request.param)
+    contract = render.nano(edition=request.param)
     (crop,) = [
         seen.image for seen in registry().call_all([(Workspace([PICTURE]), ZOOM)]) if seen.image is not None
     ]
@@ -67,7 +67,7 @@ def taught(request):
     told = [(turns, colour) for colour in COLOURS] + [([], colour) for colour in COLOURS[:2]]
     rows = [encode(render.spans(contract, "Which?", made, write_answer(colour))) for made, colour in told]
     shown = [
-        image for made, _ in told for image in ([PICTURE, crop] if made and request.param else [PICTURE])
+        image for made, _ in told for image in ([PICTURE, crop] if made and contract.crops else [PICTURE])
     ]
     given = batch.collate(rows, shown, "right")
     model = nano.build(nano.configuration(hidden=32, layers=2, vision=32, depth=1), seed=1)

@@ -13,7 +13,7 @@ VOCABULARIES = {
     "nano": (vocabulary.nano(), tokenizer.SPECIAL),
     "qwen": (vocabulary.both(tiny_large.tokenizer()), tiny_large.SPECIAL),
 }
-CONTRACTS = [render.nano(), render.nano(sees=False), render.nano(crops=True), render.qwen("", {})]
+CONTRACTS = [render.nano(), render.nano(sees=False), render.nano(edition=1), render.qwen("", {})]
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)

@@ -34,14 +34,15 @@ def project(root: Path, **changes: object) -> Project:
     return Project(root, Settings.model_validate(settings.model_dump() | changes))
 
 
-def run_in_child(root: Path, *to: str) -> "subprocess.Popen[str]":
+def run_in_child(root: Path, *to: str, jobs: int = 1) -> "subprocess.Popen[str]":
     """`pixelis run` of a project elsewhere, as a process of its own that can be killed."""
     code = (
         "import sys; from pathlib import Path; from tests.assets.conftest import project; "
-        "from assets import driver; sys.exit(driver.run(project(Path(sys.argv[1])), to=sys.argv[2:]))"
+        "from assets import driver; "
+        "sys.exit(driver.run(project(Path(sys.argv[1])), jobs=int(sys.argv[2]), to=sys.argv[3:]))"
     )
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code, str(root), *(to or SPLITS)],
+        [sys.executable, "-W", "ignore", "-c", code, str(root), str(jobs), *(to or SPLITS)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,

@@ -17,10 +17,11 @@ from typing import TypeVar
 import dagster as dg
 import pytest
 
-from assets import alive, automation, batches, driver, graph
+from assets import alive, automation, batches, graph
 from assets.catalogue import STAGES
 from assets.definitions import definitions
 from assets.running import run as run_stage
+from assets.runs import BY_HAND, QUIET
 from assets.stage import LINE, Project, StageError
 from pixelis_pipeline.ledger import chain
 from pixelis_pipeline.settings import SOURCES, load
@@ -139,7 +140,7 @@ def test_a_run_whose_process_died_is_failed_and_a_live_one_is_left_alone(tmp_pat
 
     with instance_of(made) as instance:
         runs = {name: instance.create_run_for_job(idle) for name in ("dead", "mine", "ended", "unknown")}
-        ours = instance.create_run_for_job(idle, tags=driver.BY_HAND)  # as `pixelis run` makes them
+        ours = instance.create_run_for_job(idle, tags=BY_HAND)  # as `pixelis run` makes them
         for each in runs.values():
             instance.handle_new_event(_started(each))
         code = (
@@ -238,7 +239,7 @@ def test_one_tick_ends_in_replayed_traces_of_a_new_batch_and_touches_nothing(sta
         assert isinstance(asked, dg.RunRequest)
         job = definitions().resolve_job_def(automation.JOB)
         result = job.execute_in_process(
-            instance=instance, partition_key=asked.partition_key, run_config=driver.QUIET
+            instance=instance, partition_key=asked.partition_key, run_config=QUIET
         )
         assert result.success
         lines = [stage for stage in STAGES.values() if stage.partitions in (LINE, *SOURCES)]
@@ -262,9 +263,7 @@ def test_one_tick_ends_in_replayed_traces_of_a_new_batch_and_touches_nothing(sta
         assert tags["dagster/data_version"] == version
         assert sum(e.passed for e in result.get_asset_check_evaluations()) == 2 * len(new)
 
-        again = job.execute_in_process(
-            instance=instance, partition_key=asked.partition_key, run_config=driver.QUIET
-        )
+        again = job.execute_in_process(instance=instance, partition_key=asked.partition_key, run_config=QUIET)
         assert again.success and records(standing) == after, "made once, it is skipped"
 
 

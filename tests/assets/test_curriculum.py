@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_pinned_predictor_is_an_input_of_the_curriculum_and_no_edge(copy: Project) -> None:
-    with pytest.raises(StageError, match="no version of `predictions`"):
+    with pytest.raises(StageError, match="no version of `predictions` or"):
         make(changed(copy, curation={"predictor": "nosuch"}), "all", "curriculum")
     scored = list(artifact.records(copy.ledger.folder("scored_trajectories"), Trajectory))
     predictions = [

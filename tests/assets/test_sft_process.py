@@ -46,7 +46,7 @@ def test_killed_on_the_way_it_ends_with_the_weights_of_an_undisturbed_training(
     order = child._order(work, undisturbed, "key", tmp_path)
     order.made.mkdir()
     losses: list[float] = []
-    alone = undisturbed(order, lambda step, of, scalars: losses.append(scalars["loss"]))
+    alone = undisturbed(order, lambda step, of, scalars: losses.append(scalars["imitation"]))
     assert alone["weights"] == checkpoint.weights, "in this process, without a kill"
     assert json.loads(json.dumps(alone["points"])) == checkpoint.about["curve"]
     assert len(losses) == told[-1] and min(losses) > 0, "every step tells what it lost"

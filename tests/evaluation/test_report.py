@@ -13,13 +13,15 @@ import pytest
 
 from evaluation.comparisons import compare
 from evaluation.funnel import ALL, Example, Row
-from evaluation.report import Context, Curve, report, summary
+from evaluation.report import Context, Curve, report, summary, trajectories
 from evaluation.report.page import MOST_QUESTIONS
 from evaluation.report.pictures import budget, thumbnail
 from evaluation.report.plots import accuracy_plot, curve_plot, funnel_plot
+from evaluation.report.template import HERE
 from evaluation.scores import Cell, PredictionSet, score
 from pixelis_pipeline.settings import EvaluationSettings
-from pixelis_pipeline.verify.draw import draw_steps
+from pixelis_pipeline.verify.draw import COLOURS, draw_steps
+from tests.evaluation import conftest as planted
 
 Plant = Callable[..., list[PredictionSet]]
 CONTEXT = Context(
@@ -195,6 +197,50 @@ def test_context_and_funnel_are_printed(page: str) -> None:
     assert "the 24 questions stand on 8 different pictures" in text
 
 
+def test_phases_stand_side_by_side_gained_lost_kept_and_never_right(page: str) -> None:
+    section = page[page.index('<section id="phases">') : page.index('<section id="questions">')]
+    assert re.findall(r'class="lane" data-outcome="(\w+)"', section) == [
+        *("gained", "kept", "never", "gained", "kept", "never")
+    ], "in turn; sft is right wherever base is, so nothing is lost"
+    assert re.findall(r"<h4>(\w+)</h4>", section) == ["Base", "SFT"] * 6, "no control is a phase"
+    tasks = re.findall(r'<p class="tags"><span class="tag">(\w+)</span>', section)
+    assert len(set(tasks)) >= 3, "tasks are spread"
+    pictures = re.findall(r'src="data:image/webp;base64,([^"]+)"', section)
+    assert len(pictures) == 12
+    calls = [column.count("data-step") for column in section.split('class="lane-column"')[1:]]
+    for base, sft, before, after in zip(pictures[::2], pictures[1::2], calls[::2], calls[1::2], strict=True):
+        assert after == 2 and (base == sft) == (before == after), "each has its own steps drawn on it"
+
+
+def test_one_phase_has_none_to_stand_beside(plant: Plant, settings: EvaluationSettings, pixels: Any) -> None:
+    sets = [held for held in plant(8) if held.version != "version-base"]
+    assert "from the predictions of one phase only" in _make(sets, settings, pixels)
+
+
+def test_a_lost_question_is_found_and_choices_are_spread() -> None:
+    def run(policy: str, index: int, right: bool) -> Any:
+        return planted.prediction(policy, index, right, tools=True, calls=1)
+
+    made = [run("base", i, i in (2, 5, 6)) for i in range(12)] + [
+        run("rft", i, i not in (2, 6, 9)) for i in range(12)
+    ]
+    assert trajectories.phases([*made, run("sft", 0, True)]) == ["base", "sft", "rft"]
+    runs = trajectories.by_question(made, ["base", "rft"])
+    assert len(runs) == 12
+    picked = trajectories.chosen(runs, 12, ("lost",))
+    assert sorted(picked) == sorted(planted.question(i).id for i in (2, 6))
+    gained = trajectories.chosen(runs, 4, ("gained",))
+    assert {runs[key][0].question.task for key in gained} == {"compare", "count", "attribute", "read"}
+    shuffled = trajectories.by_question(reversed(made), ["base", "rft"])
+    assert trajectories.chosen(shuffled, 4, ("gained",)) == gained
+
+
+def test_a_step_in_words_has_the_colour_of_its_box() -> None:
+    css = (HERE / "trajectories.css").read_text()
+    told = re.findall(r"nth-child\(6n(?:\+(\d))?\) \{ border-color: #(\w+);", css)
+    assert {int(k or 6) - 1: tuple(bytes.fromhex(colour)) for k, colour in told} == dict(enumerate(COLOURS))
+
+
 def test_the_same_input_gives_the_same_bytes(
     page: str, plant: Plant, settings: EvaluationSettings, pixels: Any
 ) -> None:
@@ -312,5 +358,11 @@ def test_the_filter_works_in_a_browser(browser: Any, page: str, tmp_path: Path) 
     Select(browser.find_element(By.ID, "task")).select_by_index(0)
     Select(browser.find_element(By.ID, "outcome")).select_by_value("over:base")
     assert len(visible()) == 12
+    lane = browser.find_element(By.CLASS_NAME, "lane")
+    base, sft = (each.rect for each in lane.find_elements(By.CLASS_NAME, "lane-column"))
+    assert base["y"] == sft["y"] and base["x"] + base["width"] <= sft["x"], "side by side"
+    picture = lane.find_element(By.TAG_NAME, "img")
+    browser.execute_script("arguments[0].scrollIntoView()", picture)
+    assert picture.get_property("naturalWidth") > 0 and picture.is_displayed()
     widths = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     assert widths[0] <= widths[1], "the page does not scroll sideways"

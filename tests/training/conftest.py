@@ -1,6 +1,6 @@
 """A nano policy of a few thousand weights and traces about small scenes, replayed with planted outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import pytest
 
 from pixelis_pipeline.records import Action, Media, Origin, Question, Step, Trajectory
 from pixelis_pipeline.settings import SftSettings
+from pixelis_pipeline.tools.contract import Workspace
 
 SIZES = {"hidden": 64, "layers": 2, "vision": 32, "depth": 1}
 COLOURS = ("red", "green", "blue", "pink")
@@ -32,16 +33,29 @@ def base(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def quick() -> SftSettings:
-    return SftSettings(epochs=3, batch=4, learning_rate=3e-3, threads=1)
+    return SftSettings(
+        epochs=3,
+        batch=4,
+        learning_rate=3e-3,
+        threads=1,
+        warm_up=1,
+        auxiliary=0.2,
+        hide_outputs=0.1,
+        hide_actions=0.02,
+    )
 
 
 def pixels(media: Media) -> np.ndarray:
     return np.random.default_rng(int(media.sha256, 16)).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
+def opens(media: Sequence[Media]) -> Workspace:
+    return Workspace([pixels(media[0])])
+
+
 def trace(index: int, **changes) -> Trajectory:
-    """A question about a box, PROP called on it, its colour answered. What the teacher claimed differs from
-    what replay got."""
+    """A question about a box, PROP called on it, its colour answered; of medium difficulty. What the teacher
+    claimed differs from what replay got."""
     media = Media(f"{index:064x}", "image", f"{index}.png", 32, 32)
     colour = COLOURS[index % 4]
     box = [10 + index, 20 + index, 300 + index, 400 + index]
@@ -58,6 +72,8 @@ def trace(index: int, **changes) -> Trajectory:
         "Measure its colour.",
         Action("PROP", {"box": box}),
         {"colour": "claimed"},
+        decisive=True,
         replayed={"colour": colour, "shape": "star", "size": "small", "count": 1},
     )
-    return Trajectory(f"t{index}", (), question, (step,), colour, changes.pop("kind", "positive"), **changes)
+    said = {"kind": "positive", "difficulty": "medium", "scores": {"weight": 1.0}, **changes}
+    return Trajectory(f"t{index}", (), question, (step,), colour, **said)

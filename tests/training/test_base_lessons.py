@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from pixelis_pipeline.agent import tokenizer
-from pixelis_pipeline.agent.pixels import GRID
+from pixelis_pipeline.agent.pixels import FRAMES, GRID
+from pixelis_pipeline.media.colour import colour_shares
 from pixelis_pipeline.tools.contract import to_wire
 from pixelis_pipeline.world.scene import Scene
-from training.base import data, skills
+from training.base import data, reels, skills
 from training.base.scenes import KINDS, TINTS, cells, draw
 
 
@@ -69,13 +70,14 @@ def test_compared_areas_decide_the_answer():
 def test_no_lesson_holds_a_call():
     for k, scene in enumerate(scenes(10)):
         rng = np.random.default_rng(k)
-        for exchange in [*skills.about(rng, scene, 6), *skills.reading(rng, 6)]:
+        watched = skills.watching(rng, reels.draw(rng), 4)
+        for exchange in [*skills.about(rng, scene, 6), *watched, *skills.reading(rng, 6)]:
             for text in (exchange.question, exchange.answer, *exchange.heard):
-                assert not re.search(r"\b(SEG|ZOOM|OCR|PROP) ?\{|<call>|<think>", text)
+                assert not re.search(r"\b(SEG|TRK|OCR|ZOOM|TEMP|PROP) ?\{|<call>|<think>", text)
 
 
 def test_only_answers_are_learned_and_only_numbers_of_the_picture_are_blurred():
-    for part in data.lessons(3, 0, 4, 1.0):
+    for part in data.lessons(3, 0, 8, 1.0).parts:
         decode = tokenizer.shared().decode
         for row, learned, seen in zip(part.batch.ids[:, 1:], part.learned, part.seen, strict=True):
             whole = decode(part.batch.ids[0].tolist(), skip_special_tokens=False)
@@ -87,7 +89,7 @@ def test_only_answers_are_learned_and_only_numbers_of_the_picture_are_blurred():
 
 
 def test_the_same_step_gives_the_same_lessons_and_another_gives_others():
-    one, same, other = (data.lessons(3, step, 2, 0.5)[0].batch for step in (1, 1, 2))
+    one, same, other = (data.lessons(3, step, 2, 0.5).parts[0].batch for step in (1, 1, 2))
     assert torch.equal(one.ids, same.ids) and torch.equal(one.pixels, same.pixels)
     assert one.ids.shape != other.ids.shape or not torch.equal(one.ids, other.ids)
 
@@ -105,3 +107,89 @@ def test_a_cell_holds_what_covers_it():
                 assert (KINDS[told.kind[here]], TINTS[told.tint[here]]) == (thing.shape, thing.colour)
                 assert tuple(told.box[here]) == wire(scene, thing.box)
         assert set(np.unique(told.kind)) <= set(range(len(KINDS)))
+
+
+def films(count: int) -> list[reels.Reel]:
+    return [reels.draw(np.random.default_rng([6, k])) for k in range(count)]
+
+
+def test_a_film_shows_what_is_told_of_it():
+    """Masks lie on what was painted, of its colour more than any other; ways are what boxes do."""
+    right, moved = 0, 0
+    for reel in films(25):
+        assert list(reel.numbers) == reel.film.shown(FRAMES) and len(reel.scenes) == FRAMES
+        for thing, (name, way) in enumerate(zip(reel.names, reel.ways, strict=True)):
+            held = [shot for shot in range(FRAMES) if reel.seen[thing][shot]]
+            centres = []
+            for shot in held:
+                x0, y0, x1, y1 = reel.box(thing, shot)
+                centres.append(((x0 + x1) / 2, (y0 + y1) / 2))
+                (told,) = [t for t in reel.scenes[shot].things if f"{t.colour} {t.shape}" == name]
+                shares = colour_shares(reel.scenes[shot].image[told.mask])
+                right += max(shares, key=lambda colour: shares[colour]) == told.colour
+                moved += 1
+            dx, dy = (
+                np.subtract(centres[-1], centres[0]) if way and held[-1] - held[0] == FRAMES - 1 else (0, 0)
+            )
+            if dx or dy:
+                sign = reels.WAYS[way]
+                assert np.argmax(np.abs((dx, dy))) == np.argmax(np.abs(sign))
+                assert dx * sign[0] + dy * sign[1] > 0
+    assert right > 0.95 * moved
+
+
+def test_questions_about_films_are_answered_by_its_truth():
+    asked = 0
+    for k, reel in enumerate(films(40)):
+        rng = np.random.default_rng(k)
+        place, frames, way = (f(rng, reel) for f in (skills.place, skills.which_frames, skills.which_way))
+        thing = next(n for n, name in enumerate(reel.names) if name in place.question)
+        shown = [wire(reel.scenes[s], reel.box(thing, s)) for s in range(FRAMES) if reel.seen[thing][s]]
+        assert boxes(place.answer)[0] in shown
+        name = frames.question.removeprefix("Which frames show the ").removesuffix("?")
+        held = reel.seen[reel.names.index(name)]
+        told = [n for n, seen in zip(reel.numbers, held, strict=True) if seen]
+        assert [int(n) for n in frames.answer.split()] == told
+        if way is not None:
+            asked += 1
+            assert reel.steady and way.answer in (*reels.WAYS, *(f"The {n}." for n in reel.names))
+    assert asked > 8
+
+
+def test_what_tools_say_decides_the_answers_that_are_read_off_it():
+    for k in range(60):
+        rng = np.random.default_rng(k)
+        way = skills.read_way(rng)
+        dx, dy = map(int, way.heard[0].split()[-2:])
+        axis = ("left", "right")[dx > 0] if abs(dx) > abs(dy) else ("upwards", "downwards")[dy > 0]
+        assert way.answer == axis
+        moving = skills.read_moving(rng)
+        far = [max(abs(int(v)) for v in heard.split()[-2:]) for heard in moving.heard]
+        if moving.answer in "AB":
+            assert moving.answer == "AB"[far[1] > far[0]]
+        else:
+            assert int(moving.answer) == sum(each >= 20 for each in far)
+        when = skills.read_when(rng)
+        starts = [float(heard.split("-")[0]) for heard in when.heard]
+        assert when.answer in ("A", "B") or when.answer == when.heard[0]
+        assert when.answer not in ("A", "B") or when.answer == "AB"[starts[1] < starts[0]]
+
+
+def test_a_crop_is_the_part_of_the_scene_that_it_names():
+    for k, scene in enumerate(scenes(20)):
+        exchange, crop = skills.enlarge(np.random.default_rng(k), scene)
+        colour, shape = exchange.answer.split(" {")[0].split()
+        (told,) = boxes(exchange.answer)
+        found = [t for t in crop.things if (t.colour, t.shape) == (colour, shape)]
+        assert told in [wire(crop, thing.box) for thing in found]
+        assert crop.image.shape[:2] == found[0].mask.shape
+        row = data.Row([exchange], (scene,), crop=crop)
+        assert data.write(row).count("<vision>") == 2 and len(row.shown) == 2
+
+
+def test_a_run_begins_with_pictures_alone():
+    first, later = data.lessons(1, 0, 2, 0.0), data.lessons(1, 0, 2, data.DENSE)
+    assert first.parts == () and len(first.pictures.cells) == 2 * data.PICTURES
+    assert later.pictures is None and len(later.parts) == 4
+    reel = later.parts[2]
+    assert len(reel.cells) == FRAMES * len(reel.batch.ids)

@@ -44,10 +44,10 @@ def test_a_killed_pre_training_goes_on_to_the_same_weights(tmp_path, monkeypatch
     if child == 0:
         step = train._Training.step
 
-        def mortal(self) -> None:
+        def mortal(self, drawn) -> None:
             if self.done["step"] == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
-            step(self)
+            step(self, drawn)
 
         train._Training.step = mortal
         train.train(RUN, state, minutes=9, resume=False)

@@ -76,3 +76,28 @@ def test_a_trace_without_anything_to_learn_is_no_example():
     assert example(trap(0, "red"), 2.0) is None
     assert example(replace(trap(0, "red"), kind="outcome-negative", steps=()), 2.0) is None
     assert example(trap(0, "green"), 2.0) is not None
+
+
+def test_a_vocabulary_that_spells_the_marks_is_weighed_alike():
+    """Every letter a token: parts are found where they stand in the text, not by tokens of their own."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    letters = {letter: n for n, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    spelling = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    spelling.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    whole = trace(1)
+    twice = replace(whole, steps=(replace(whole.steps[0], thought="Grün \ufdd0?"), whole.steps[0]))
+    made = example(twice, 2.0, tokenizer=spelling)
+    known = {n: letter for letter, n in letters.items()}
+    text = "".join(known[token] for token in made.ids)
+
+    def weighing(weight: float) -> str:
+        return "".join(known[t] for t, w in zip(made.ids, made.weights, strict=True) if w == weight)
+
+    call = '<call>PROP\u0120{"box":[11,21,301,401]}</call>'
+    assert weighing(2.0) == 2 * call
+    assert weighing(1.0).endswith("<think>Measure\u0120its\u0120colour.</think><answer>green</answer>")
+    for turn in made.turns:
+        assert text[turn.call] == call.removeprefix("<call>").removesuffix("</call>")
+        assert text[turn.last - 6 : turn.last + 1] == "</call>"
+        assert text[turn.heard].replace("\u0120", " ") == "colour green shape star size small count 1"

@@ -1,6 +1,6 @@
 """How well a base policy does on held-out lessons: scenes and texts from a seed that training never draws."""
 
-from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +8,11 @@ import numpy as np
 from pixelis_pipeline.agent import nano
 from pixelis_pipeline.agent.decode import generate
 from pixelis_pipeline.agent.grammar import Answer, plain, read
-from pixelis_pipeline.agent.render import nano as contract
-from pixelis_pipeline.agent.render import render
 from pixelis_pipeline.records import Json
-from pixelis_pipeline.world.scene import Scene
+from training.base import reels
+from training.base.data import Row, prompt
 from training.base.scenes import draw
-from training.base.skills import SIGHT, TEXT, Exchange
+from training.base.skills import FILM, SIGHT, TEXT, Exchange, enlarge
 
 HELD_OUT = 999_983  # first part of the seed; training's is the run's own
 NEAR = 40  # wire units: 4 % of the picture's side
@@ -45,31 +44,42 @@ def _marks(exchange: Exchange, said: str) -> dict[str, float]:
     return marks
 
 
-def _ask(skill: Any, sight: bool, rng: np.random.Generator, scene: Scene) -> Exchange | None:
-    asked: Exchange | None = skill(rng, scene) if sight else skill(rng)
-    return asked
+def _rows(skill: Callable[..., Any], count: int) -> list[Row]:
+    """A skill's held-out questions, a conversation each; fewer where it has none to ask."""
+    rows: list[Row] = []
+    for index in range(count):
+        rng = np.random.default_rng([HELD_OUT, index])
+        if skill in _of(FILM):
+            seen = reels.draw(rng)
+            exchange = skill(rng, seen)
+            rows += [Row([exchange], seen.scenes, seen.film)] if exchange else []
+            continue
+        scene = draw(rng, 1.0)
+        if skill is enlarge:
+            exchange, crop = enlarge(rng, scene)
+            rows.append(Row([exchange], (scene,), crop=crop))
+        else:
+            exchange = skill(rng, scene) if skill in _of(SIGHT) else skill(rng)
+            rows += [Row([exchange], (scene,))] if exchange else []
+    return rows
+
+
+def _of(skills: Sequence[tuple[Callable[..., Any], float]]) -> list[Callable[..., Any]]:
+    return [function for function, _ in skills]
 
 
 def skills(model: nano.Model, scenes: int, tokens: int = 96) -> Json:
-    """Mean marks of each skill over `scenes` held-out pictures (generated greedily, one exchange each):
-    share exactly right; for skills of sight also the mean IoU of the first box and the share of first
-    boxes with every edge within 4 % of the picture's side. `find` is grounding."""
-    totals: dict[str, list[dict[str, float]]] = defaultdict(list)
-    skills_of_sight = [function for function, _ in SIGHT]
-    for skill in [*skills_of_sight, *(function for function, _ in TEXT)]:
-        rngs = [np.random.default_rng([HELD_OUT, index]) for index in range(scenes)]
-        drawn = [draw(rng, 1.0) for rng in rngs]
-        sight = skill in skills_of_sight
-        asked = [_ask(skill, sight, rng, scene) for rng, scene in zip(rngs, drawn, strict=True)]
-        kept = [(scene, e) for scene, e in zip(drawn, asked, strict=True) if e is not None]
-        prompts = [
-            render(contract(), e.question, ()) + "".join(f"<obs>{plain(h)}</obs>" for h in e.heard)
-            for _, e in kept
-        ]
-        images = [scene.image for scene, _ in kept]
-        said = generate(model, prompts, images, tokens=tokens, temperature=0.0, seed=0)
-        totals[skill.__name__] = [_marks(e, text) for (_, e), text in zip(kept, said, strict=True)]
-    return {
-        name: {"n": len(rows)} | {k: round(float(np.mean([r[k] for r in rows])), 4) for k in rows[0]}
-        for name, rows in totals.items()
-    }
+    """Mean marks of each skill over `scenes` held-out pictures or films (generated greedily, one exchange
+    each): share exactly right; for what is read off a picture also the mean IoU of the first box and the
+    share of first boxes with every edge within 4 % of the picture's side. `find` is grounding in a picture,
+    `place` in a film, `enlarge` in a crop."""
+    marked: Json = {}
+    for skill in [*_of(SIGHT), enlarge, *_of(FILM), *_of(TEXT)]:
+        rows = _rows(skill, scenes)
+        images = [scene.image for row in rows for scene in row.shown]
+        said = generate(model, [prompt(row) for row in rows], images, tokens=tokens, temperature=0.0, seed=0)
+        found = [_marks(row.exchanges[0], text) for row, text in zip(rows, said, strict=True)]
+        marked[skill.__name__] = {"n": len(found)} | {
+            name: round(float(np.mean([each[name] for each in found])), 4) for name in found[0]
+        }
+    return marked

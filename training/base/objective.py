@@ -7,6 +7,7 @@ against a bell around the truth instead of the one exact number, since a box one
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch  # noqa: TID253
@@ -15,7 +16,7 @@ from torch.nn import functional  # noqa: TID253
 
 from pixelis_pipeline.agent import nano
 from pixelis_pipeline.agent import tokenizer as words
-from training.base.data import Lessons
+from training.base.data import Step
 from training.base.scenes import KINDS, TINTS, Cells
 
 BELL = 8.0  # standard deviation of the bell, in wire units (per mille)
@@ -75,15 +76,23 @@ def _rows(entries: Iterable[str]) -> torch.Tensor:
     return torch.tensor([words.token(entry) for entry in entries])
 
 
-def losses(model: nano.Model, head: CellHead, parts: Sequence[Lessons]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(answer loss a token, cell loss) over a step's lessons."""
-    said, learned, cell = torch.zeros(()), 0, torch.zeros(())
-    table: torch.Tensor = model.lm_head.weight
-    for lessons in parts:
+def losses(model: nano.Model, head: CellHead, step: Step) -> tuple[torch.Tensor, torch.Tensor]:
+    """(answer loss a token, cell loss over all pictures) of a step's lessons; an answer loss of 0 where there
+    are pictures alone."""
+    said, learned = torch.zeros(()), 0
+    tokens: list[torch.Tensor] = []
+    cells: list[Cells] = []
+
+    def look(pixels: torch.Tensor, grid: torch.Tensor, held: Sequence[Cells]) -> Any:
+        sight = model.model.get_image_features(pixels, grid, return_dict=True)
+        tokens.extend(sight.pooler_output)
+        cells.extend(held)
+        return sight
+
+    for lessons in step.parts:
         batch, sight = lessons.batch, None
-        if batch.pixels is not None:
-            sight = model.model.get_image_features(batch.pixels, batch.grid, return_dict=True)
-            cell = cell + cell_loss(head, table, torch.cat(list(sight.pooler_output)), lessons.cells)
+        if batch.pixels is not None and batch.grid is not None:
+            sight = look(batch.pixels, batch.grid, lessons.cells)
         hidden = model.model(
             input_ids=batch.ids,
             attention_mask=batch.attention,
@@ -94,4 +103,6 @@ def losses(model: nano.Model, head: CellHead, parts: Sequence[Lessons]) -> tuple
         logits = model.lm_head(hidden[:, :-1][lessons.learned])
         said = said + answer_loss(logits, batch.ids[:, 1:][lessons.learned], lessons.seen[lessons.learned])
         learned += int(lessons.learned.sum())
-    return said / learned, cell
+    if step.pictures is not None:
+        look(step.pictures.pixels, step.pictures.grid, step.pictures.cells)
+    return said / max(1, learned), cell_loss(head, model.lm_head.weight, torch.cat(tokens), cells)

@@ -12,13 +12,16 @@ from pixelis_pipeline.records import Json
 
 ROOT = Path(__file__).parents[2]
 CODE = (
-    *(f"training/base/{name}.py" for name in ("data", "initial", "objective", "scenes", "skills", "train")),
+    *(
+        f"training/base/{name}.py"
+        for name in ("data", "initial", "objective", "reels", "scenes", "skills", "train")
+    ),
     *("training/checkpoint.py", "training/schedule.py"),
     *(
         f"pixelis_pipeline/agent/{name}.py"
-        for name in ("batch", "grammar", "nano", "pixels", "render", "tokenizer")
+        for name in ("batch", "film", "grammar", "nano", "pixels", "render", "tokenizer")
     ),
-    *(f"pixelis_pipeline/world/{name}.py" for name in ("grounds", "lettering", "scene", "shapes")),
+    *(f"pixelis_pipeline/world/{name}.py" for name in ("clip", "grounds", "lettering", "scene", "shapes")),
 )
 
 

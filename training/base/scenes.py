@@ -1,6 +1,6 @@
 """Pictures for pre-training, with what stands in each cell of the grid that the policy sees."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -8,7 +8,7 @@ import numpy as np
 
 from pixelis_pipeline.agent.pixels import GRID
 from pixelis_pipeline.tools.contract import to_wire
-from pixelis_pipeline.world.scene import Scene, draw_scene
+from pixelis_pipeline.world.scene import Box, Scene, Thing, draw_scene, tight_box
 from pixelis_pipeline.world.shapes import COLOURS, SHAPES
 
 Array = np.ndarray[Any, Any]
@@ -28,9 +28,9 @@ class Cells:
 
 
 def draw(rng: np.random.Generator, progress: float) -> Scene:
-    """A scene for the moment `progress` (0-1) of the run: few things on plain grounds come first.
-    One in five holds things of few shapes, which may be alike."""
-    most = 2 + round(4 * min(1.0, progress / 0.5))
+    """A scene for the moment `progress` (0-1) of the run: few things come first; photographs lie behind half
+    of them from the start. One in five holds things of few shapes, which may be alike."""
+    most = 2 + round(4 * min(1.0, progress / 0.3))
     side = int(rng.choice((224, 256, 320)))
     wide, high = (int(side * rng.uniform(0.85, 1.2)) for _ in range(2))
     while True:
@@ -43,7 +43,7 @@ def draw(rng: np.random.Generator, progress: float) -> Scene:
             things=(1, most),
             kinds=alike if rng.random() < 0.2 else None,
             apart=bool(rng.random() < 0.5),
-            ground="plain" if rng.random() < 0.7 - progress else "any",
+            ground="photograph" if rng.random() < 0.5 else "any",
             labels=float(rng.choice((0.0, 0.6, 1.0))),
             clutter=int(rng.integers(0, 15)),
         )
@@ -71,3 +71,22 @@ def cells(scene: Scene) -> Cells:
             tint[won] = 1 + COLOURS.index(thing.colour)
             box[won] = to_wire(place, width, height)
     return Cells(kind.ravel(), tint.ravel(), box.reshape(-1, 4))
+
+
+def enlarged(scene: Scene, box: Box) -> Scene:
+    """What of a scene stands in a pixel box, as a scene of its own; a thing that is cut off there ends there.
+    Of a label that is cut off nothing is told."""
+    left, top, right, bottom = box
+    kept: list[Thing] = []
+    for thing in scene.things:
+        mask = thing.mask[top:bottom, left:right]
+        if not mask.any():
+            continue
+        plate = None
+        if thing.label_box is not None:
+            x0, y0, x1, y1 = thing.label_box
+            if left <= x0 and top <= y0 and x1 <= right and y1 <= bottom:
+                plate = (x0 - left, y0 - top, x1 - left, y1 - top)
+        area = int(np.count_nonzero(mask))
+        kept.append(replace(thing, mask=mask, box=tight_box(mask), area=area, label_box=plate))
+    return Scene(np.ascontiguousarray(scene.image[top:bottom, left:right]), tuple(kept), scene.ground)

@@ -1,20 +1,25 @@
-"""What the base policy is taught: to find things in pictures, and to copy and compare what it reads.
+"""What the base policy is taught: to find things in pictures, crops and films, and to copy and compare what
+it reads: what each of the six tools is asked for and answers.
 
 An exchange is a question, perhaps with observations, and its answer, in the chat format of the render
 contract. No exchange holds a call: the grammar of tools is left for fine-tuning to teach.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pixelis_pipeline.agent.tokenizer import WORDS
 from pixelis_pipeline.tools.contract import to_wire
 from pixelis_pipeline.world.lettering import draw_label
-from pixelis_pipeline.world.scene import Scene, Thing
+from pixelis_pipeline.world.scene import Scene, Thing, tight_box
 from pixelis_pipeline.world.shapes import COLOURS, SHAPES
+from pixelis_pipeline.world.starqa import PHRASES
+from training.base.reels import RATES, WAYS, Reel
+from training.base.scenes import enlarged
 
 Rng = np.random.Generator
 _BOX = re.compile(r"\{[^}]*\}")
@@ -222,38 +227,182 @@ def copy_word(rng: Rng) -> Exchange:
     return Exchange(text, word, heard)
 
 
+def _moved(rng: Rng, way: str) -> str:
+    """What TRK says of a thing that went a way, or stood still."""
+    dx, dy = (int(sign * rng.integers(20, 400)) for sign in WAYS[way]) if way else (0, 0)
+    shake = [int(v) for v in rng.integers(-3, 4, 2)]
+    dx, dy = (along or aside for along, aside in zip((dx, dy), shake, strict=True))
+    return "frame {} box {} {} {} {} moved {} {}".format(rng.integers(1, 600), *_random_box(rng), dx, dy)
+
+
+def _until(rng: Rng) -> str:
+    return f"{rng.integers(1, 40) / float(_pick(rng, *map(str, RATES))):.4g}"
+
+
+def read_way(rng: Rng) -> Exchange:
+    """Which way a thing went, off a track's words."""
+    way = _pick(rng, *WAYS)
+    text = f"Which way does the thing at {_place(_random_box(rng))} move in the first {_until(rng)} s?"
+    return Exchange(f"{text}\nChoices: {' | '.join(WAYS)}", way, (_moved(rng, way),))
+
+
+def read_moving(rng: Rng) -> Exchange:
+    """Which of two things moves further, or how many of three move, off their tracks' words."""
+    if rng.random() < 0.5:
+        ways = [_pick(rng, "", *WAYS) for _ in range(3)]
+        places = [_place(_random_box(rng)) for _ in ways]
+        text = "How many of the things at {}, {} and {} move in the first {} s?".format(*places, _until(rng))
+        return Exchange(text, str(sum(map(bool, ways))), tuple(_moved(rng, way) for way in ways))
+    ways = ["", _pick(rng, *WAYS)]
+    answer = "AB"[rng.integers(2)]
+    heard = [_moved(rng, way) for way in (ways if answer == "B" else ways[::-1])]
+    places = [_place(_random_box(rng)) for _ in heard]
+    text = "Which moves further in the first {} s, A at {} or B at {}?".format(_until(rng), *places)
+    return Exchange(f"{text}\nChoices: A | B", answer, tuple(heard))
+
+
+def _named(rng: Rng) -> str:
+    return f"{_pick(rng, *COLOURS)} {_pick(rng, *SHAPES)}"
+
+
+def _spanned(start: float, length: float) -> str:
+    return f"{start:.1f}-{start + length:.1f}"
+
+
+def read_when(rng: Rng) -> Exchange:
+    """The span of time that an event takes, or which of two is first, off what TEMP says."""
+    starts = rng.permutation(60)[:2] / 2
+    spans = [_spanned(float(start), float(rng.integers(1, 20)) / 2) for start in starts]
+    if rng.random() < 0.5:
+        return Exchange(f"When in the video: When does the {_named(rng)} appear?", spans[0], (spans[0],))
+    text = f"Which is first, A: {_named(rng)} appears or B: {_named(rng)} appears?\nChoices: A | B"
+    return Exchange(text, "AB"[int(starts[1] < starts[0])], tuple(spans))
+
+
+def enlarge(rng: Rng, scene: Scene) -> tuple[Exchange, Scene]:
+    """What stands in a box of the picture, looked at in the crop that ZOOM makes of it; and the crop."""
+    thing = scene.things[rng.integers(len(scene.things))]
+    height, width = scene.image.shape[:2]
+    x0, y0, x1, y1 = thing.box
+    left, right = (rng.uniform(0.05, 0.8) * (x1 - x0) + 4 for _ in range(2))
+    above, below = (rng.uniform(0.05, 0.8) * (y1 - y0) + 4 for _ in range(2))
+    box = (
+        max(0, int(x0 - left)),
+        max(0, int(y0 - above)),
+        min(width, int(x1 + right)),
+        min(height, int(y1 + below)),
+    )
+    crop = enlarged(scene, box)
+    whole = tight_box(thing.mask[box[1] : box[3], box[0] : box[2]])
+    text = _pick(rng, "What is at {}?", "What stands at {}? Look closer.").format(
+        _place(to_wire(box, width, height))
+    )
+    answer = f"{thing.colour} {thing.shape}{_wire(crop, whole)}"
+    return Exchange(text, answer, (f"image {rng.integers(1, 4)}",), seen=True), crop
+
+
+def place(rng: Rng, reel: Reel) -> Exchange:
+    """Where a thing is in one of the frames."""
+    thing = int(rng.integers(len(reel.names)))
+    shot = int(_pick(rng, *map(str, np.flatnonzero(reel.seen[thing]))))
+    number = reel.numbers[shot]
+    when = _pick(rng, f"in frame {number}", f"at {number / reel.film.fps:.4g} s")
+    text = _pick(rng, "Where is the {} {}?", "Find the {} {}.").format(reel.names[thing], when)
+    return Exchange(text, _wire(reel.scenes[shot], reel.box(thing, shot)), seen=True)
+
+
+def which_frames(rng: Rng, reel: Reel) -> Exchange:
+    """The shown frames that hold a thing."""
+    thing = int(rng.integers(len(reel.names)))
+    held = [str(number) for number, seen in zip(reel.numbers, reel.seen[thing], strict=True) if seen]
+    return Exchange(f"Which frames show the {reel.names[thing]}?", " ".join(held))
+
+
+def which_way(rng: Rng, reel: Reel) -> Exchange | None:
+    """Which way a thing moves, or which thing moves a way; under a camera that stands still."""
+    moving = [k for k, seen in enumerate(reel.seen) if reel.steady and seen.all() and reel.ways[k]]
+    if not moving:
+        return None
+    thing = moving[rng.integers(len(moving))]
+    way, name = reel.ways[thing], reel.names[thing]
+    if reel.ways.count(way) == 1 and rng.random() < 0.5:
+        phrase = PHRASES.get(way) or way
+        shown = [f"The {each}." for each in reel.names]
+        return Exchange(f"Which shape moved {phrase}?\nChoices: {' | '.join(shown)}", f"The {name}.")
+    which = f"thing at {_place(to_wire(reel.box(thing, 0), *reel.scenes[0].image.shape[1::-1]))}"
+    text = f"Which way does the {_pick(rng, name, which)} move?\nChoices: {' | '.join(WAYS)}"
+    return Exchange(text, way)
+
+
+def clock(rng: Rng, reel: Reel) -> Exchange:
+    """What the words about a film say: its length, its last frame, which frame is when."""
+    number = reel.numbers[rng.integers(len(reel.numbers))]
+    time = f"{number / reel.film.fps:.4g}"
+    asked = (
+        (f"Which frame is at {time} s?", str(number)),
+        (f"When is frame {number}?", f"{time} s"),
+        ("How long is the video?", f"{round(reel.film.frames / reel.film.fps, 2)} s"),
+        ("Which is the last frame?", str(reel.film.frames - 1)),
+    )
+    return Exchange(*asked[rng.integers(len(asked))])
+
+
 SIGHT: tuple[tuple[Callable[[Rng, Scene], Exchange | None], float], ...] = (
-    (find, 0.34),
-    (find_label, 0.26),
-    (find_extreme, 0.18),
-    (find_all, 0.1),
+    (find, 0.42),
+    (find_label, 0.2),
+    (find_extreme, 0.14),
+    (find_all, 0.12),
     (caption, 0.12),
 )
+FILM: tuple[tuple[Callable[[Rng, Reel], Exchange | None], float], ...] = (
+    (place, 0.4),
+    (which_frames, 0.2),
+    (which_way, 0.2),
+    (clock, 0.2),
+)
 TEXT: tuple[tuple[Callable[[Rng], Exchange], float], ...] = (
-    (repeat_all, 0.2),
-    (repeat_box, 0.25),
-    (compare, 0.2),
-    (copy_field, 0.12),
-    (copy_word, 0.23),
+    (repeat_all, 0.15),
+    (repeat_box, 0.2),
+    (compare, 0.15),
+    (copy_field, 0.1),
+    (copy_word, 0.18),
+    (read_way, 0.07),
+    (read_moving, 0.09),
+    (read_when, 0.06),
 )
 
 
-def about(rng: Rng, scene: Scene, count: int) -> list[Exchange]:
-    """`count` exchanges about a scene, no box in two of them: one that an earlier answer holds would be
-    copied from there instead of being found in the picture. Where a scene has no more to ask, words."""
-    shares = [share for _, share in SIGHT]
+def _different(rng: Rng, skills: Sequence[tuple[Any, float]], seen: Any, count: int) -> list[Exchange]:
+    """`count` exchanges about what is seen, no box in two of them: one that an earlier answer holds would be
+    copied from there instead of being found in the picture. Where there is no more to ask, words."""
+    shares = [share for _, share in skills]
     exchanges: list[Exchange] = []
     told: set[str] = set()
     for _ in range(count):
-        for k in rng.choice(len(SIGHT), TRIES, p=shares).tolist():
-            exchange = SIGHT[k][0](rng, scene)
-            if exchange is not None and told.isdisjoint(_BOX.findall(exchange.answer)):
+        for k in rng.choice(len(skills), TRIES, p=shares).tolist():
+            exchange = skills[k][0](rng, seen)
+            if exchange is not None and told.isdisjoint(_said(exchange)):
                 break
         else:
             exchange = reading(rng, 1)[0]
-        told.update(_BOX.findall(exchange.answer))
+        told.update(_said(exchange))
         exchanges.append(exchange)
     return exchanges
+
+
+def _said(exchange: Exchange) -> list[str]:
+    """What would give another answer away: its boxes, or all of it."""
+    return _BOX.findall(exchange.answer) or [exchange.question]
+
+
+def about(rng: Rng, scene: Scene, count: int) -> list[Exchange]:
+    """`count` exchanges about a scene."""
+    return _different(rng, SIGHT, scene, count)
+
+
+def watching(rng: Rng, reel: Reel, count: int) -> list[Exchange]:
+    """`count` exchanges about a film."""
+    return _different(rng, FILM, reel, count)
 
 
 def reading(rng: Rng, count: int) -> list[Exchange]:

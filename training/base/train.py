@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pixelis_pipeline.agent import nano, policy
 from pixelis_pipeline.records import Json
 from training import checkpoint
 from training.base import initial, measure, record
-from training.base.data import lessons
+from training.base.data import Step, lessons
 from training.base.objective import CellHead, losses
 from training.schedule import rate
 
@@ -66,12 +67,16 @@ class _Training:
     def _modules(self) -> dict[str, Any]:
         return {"model": self.model, "head": self.head}
 
-    def step(self) -> None:
+    def draw(self, step: int) -> Step:
+        """The lessons of a step."""
+        return lessons(self.run.seed, step, self.run.rows, step / self.run.steps)
+
+    def step(self, drawn: Step) -> None:
         """One update."""
         step, run = self.done["step"], self.run
         for group in self.optimizer.param_groups:
             group["lr"] = rate(step, run.steps, run.peak)
-        said, cell = losses(self.model, self.head, lessons(run.seed, step, run.rows, step / run.steps))
+        said, cell = losses(self.model, self.head, drawn)
         (said + cell).backward()
         torch.nn.utils.clip_grad_norm_(self.weights, NORM)
         self.optimizer.step()
@@ -99,17 +104,21 @@ def train(run: Run, state: Path, *, minutes: float, resume: bool) -> _Training:
     torch.set_num_threads(run.threads)
     training = _Training(run, state, resume)
     began, before = time.monotonic(), training.done["seconds"]
-    while training.done["step"] < run.steps:
-        training.step()
-        training.done["seconds"] = before + time.monotonic() - began
-        step = training.done["step"]
-        if step % EVERY == 0 or step == run.steps:
-            training.note()
-        over = training.done["seconds"] - before > 60 * minutes
-        if step % SAVE == 0 or step == run.steps or over:
-            training.save()
-        if over:
-            break
+    with ThreadPoolExecutor(1) as ahead:  # the next step's lessons are drawn while this one's are learned
+        coming = ahead.submit(training.draw, training.done["step"])
+        while training.done["step"] < run.steps:
+            drawn = coming.result()
+            coming = ahead.submit(training.draw, training.done["step"] + 1)
+            training.step(drawn)
+            training.done["seconds"] = before + time.monotonic() - began
+            step = training.done["step"]
+            if step % EVERY == 0 or step == run.steps:
+                training.note()
+            over = training.done["seconds"] - before > 60 * minutes
+            if step % SAVE == 0 or step == run.steps or over:
+                training.save()
+            if over:
+                break
     return training
 
 

@@ -1,108 +1,53 @@
-"""Masked imitation (specification section 3): L = -sum w_t log p_t / sum w_t, with label smoothing.
+"""Supervised fine-tuning of one policy on replayed trajectories, from a folder to a folder.
+
+A full-size policy learns through adapters always: what is written, and what a checkpoint holds, is never a
+copy of the weights under them.
 
 Killed at any moment, a second call goes on from the last checkpoint and ends with the weights of an
 undisturbed run, on the same machine with the same number of threads.
 """
 
+import copy
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+import torch  # noqa: TID253
 
 from pixelis_pipeline.agent import policy
-from pixelis_pipeline.records import Json, Media, Trajectory, canonical
-from pixelis_pipeline.settings import SftSettings
-from training import checkpoint
-from training.schedule import rate
-from training.sft.examples import Example, example
-
-if TYPE_CHECKING:
-    import torch
-
-WEIGHT_DECAY = 0.01
-SAVE = 60  # steps between checkpoints
-WARM = 20  # steps
-
-Array = np.ndarray[Any, Any]
-Pixels = Callable[[Media], Array]
-Progress = Callable[[int, int, Mapping[str, float]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Losses after an epoch, a token: `train` is the epoch's mean of the smoothed objective, `dev` the
-    plain one (0 without dev trajectories)."""
-
-    epoch: int
-    step: int
-    train: float
-    dev: float
+from pixelis_pipeline.agent.large import LargePolicy
+from pixelis_pipeline.ledger.files import sha256
+from pixelis_pipeline.records import Json, Trajectory, canonical
+from pixelis_pipeline.settings import CurationSettings, PolicySettings, SftSettings
+from pixelis_pipeline.tools.opening import Open
+from training import adapters
+from training.sft import calibrators, exports
+from training.sft.course import Course, Point, Progress, begun
+from training.sft.drawing import Draws
+from training.sft.heads import Heads
+from training.sft.pool import pool_for
+from training.sft.ranks import RANKS, Ranks, pattern
+from training.sft.trainer import Imitation
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """How a training went, and the sha256 of the weights it ended with. `unlearned` training trajectories
-    held nothing to imitate (a trap whose first step is the flaw, say) and were left out."""
+    """How a training went, and the sha256 of the weights it ended with and of each exported file.
+    `unlearned` training trajectories held nothing to imitate (a trap whose first step is the flaw, say) and
+    were left out."""
 
     points: tuple[Point, ...]
     weights: str
     unlearned: int = 0
+    exports: Json = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """Examples with their pictures, in a fixed order."""
-
-    examples: Sequence[Example]
-    images: Sequence[Array]
-
-
-def _pool(trajectories: Sequence[Trajectory], pixels: Pixels, weight: float) -> _Pool:
-    """The trajectories that hold something to learn."""
-    examples = [(example(each, weight), each.question.media[0]) for each in trajectories]
-    kept = [(made, media) for made, media in examples if made is not None]
-    return _Pool([made for made, _ in kept], [pixels(media) for _, media in kept])
-
-
-def _loss(model: Any, pool: _Pool, chosen: Sequence[int], smoothing: float) -> "torch.Tensor":
-    """The weighted mean loss of the chosen examples."""
-    import torch
-
-    from pixelis_pipeline.agent import nano
-    from pixelis_pipeline.agent.batch import collate
-
-    batch = collate([pool.examples[k].ids for k in chosen], [pool.images[k] for k in chosen], "right")
-    weights = torch.zeros(batch.ids.shape)
-    for row, k in enumerate(chosen):
-        weights[row, : len(pool.examples[k].weights)] = torch.from_numpy(pool.examples[k].weights)
-    weights = weights[:, 1:]
-    learned = weights > 0
-    hidden = nano.hidden_states(model, batch)[:, :-1][learned]
-    scores = model.lm_head(hidden).log_softmax(-1)
-    told = -scores.gather(1, batch.ids[:, 1:][learned][:, None])[:, 0]
-    smooth = (1 - smoothing) * told - smoothing * scores.mean(-1)
-    return (smooth * weights[learned]).sum() / weights.sum()
-
-
-def _dev_loss(model: Any, pool: _Pool, batch: int) -> float:
-    """Mean loss over the dev examples, without smoothing."""
-    import torch
-
-    count = len(pool.examples)
-    with torch.inference_mode():
-        parts = [range(start, min(start + batch, count)) for start in range(0, count, batch)]
-        total = sum(len(part) * _loss(model, pool, part, 0.0).item() for part in parts)
-    return total / count if count else 0.0
-
-
-def _key(trajectories: Sequence[Trajectory], base: str, settings: SftSettings) -> str:
-    """What a checkpoint must agree on to be continued."""
-    ids = [trajectory.id for trajectory in trajectories]
-    return hashlib.sha256(canonical([ids, base, settings.model_dump()])).hexdigest()
+def exported(out: Path) -> Path:
+    """The folder of what is exported beside the policy folder `out`."""
+    return out.with_name("exports")
 
 
 def train(
@@ -111,82 +56,90 @@ def train(
     base: Path,
     out: Path,
     settings: SftSettings,
-    pixels: Pixels,
+    curation: CurationSettings,
+    open_media: Open,
     progress: Progress | None = None,
+    ranks: Path | None = None,
+    limits: PolicySettings | None = None,
 ) -> Curve:
-    """Fine-tune the policy in `base` on replayed trajectories and write the new one to `out`.
+    """Fine-tune the policy in `base` on replayed trajectories that have been through the curriculum; write
+    the new one to `out` and heads, normalisers, scalers and calibrators to `exported(out)`.
 
-    `pixels` gives an image's uint8 RGB array; `progress` is told (steps done, steps in all, the step's
-    loss by name). Working state lies beside `out`, in `out`.work, until the end. Raises ValueError for a
-    training set without anything to learn or a trajectory that was not replayed, RenderMismatch where `base`
-    was made under another contract.
+    `open_media` gives the workspace of a question's media; `progress` is told of each step: how many are
+    done, how many there are in all, and its losses by name. With a folder of `ranks` (`ranks.study`) adapters
+    of these ranks are trained in place of all weights; `out` then holds them merged, `exported(out)`/adapter
+    by themselves. `limits` name the kind of policy (nano by default); of a full-size one `out` holds the
+    adapter and what it stands on (`agent.adapted`). Working state lies in `out`.work until the end.
+
+    Raises ValueError for a training set without anything to learn, a trajectory that was not replayed or has
+    no difficulty, or a loss that is no number; RenderMismatch where `base` was made under another contract;
+    RankError where `ranks` holds none; PolicyError.
     """
-    import torch
-
     if not trajectories:
         raise ValueError("there is no trajectory to learn from")
-    start = policy.load(base)
-    pool = _pool(trajectories, pixels, settings.action_weight)
-    held = _pool(dev, pixels, settings.action_weight)
-    if not pool.examples:
+    limits = limits or PolicySettings()
+    start = policy.opened(base, limits)
+    drawn = pool_for(start, trajectories, open_media, settings.action_weight)
+    held = pool_for(start, dev, open_media, settings.action_weight)
+    if not drawn.examples:
         raise ValueError(f"none of {len(trajectories)} trajectories holds anything to learn")
-    model = start.model.train()
-    weights = list(model.parameters())
-    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=WEIGHT_DECAY)
-    state = out.with_name(out.name + ".work") / "state.safetensors"
-    key = _key(trajectories, start.digest, settings)
-    done: Json = {"key": key, "step": 0, "sum": 0.0, "points": []}
-    if state.is_file() and checkpoint.progress(state).get("key") == key:
-        done = checkpoint.read(state, {"model": model}, optimizer)
+    work = out.with_name(out.name + ".work")
+    told = [start.digest, start.contract.digest]
+    key = _key(trajectories, dev, told, settings, curation, ranks)
+    draws = Draws(drawn, settings, curation, begun(work, key))
+    config = copy.deepcopy(start.model.config)  # the Trainer sets `use_cache` in the model's own
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
-        _epochs(model, weights, optimizer, pool, held, settings, state, done, progress)
+        chosen = None if ranks is None else pattern(Ranks.read(ranks / RANKS))
+        model = adapters.learner(start, chosen, settings.seed)
+        heads = _run(start, model, draws, Course(draws, held, work, progress), work)
+        found = exports.statistics(model, held if held.examples else drawn, settings.rows)
     finally:
         torch.set_num_threads(threads)
-    digest = policy.save(model.eval(), out)
-    shutil.rmtree(state.parent, ignore_errors=True)
-    points = tuple(Point(**point) for point in done["points"])
-    return Curve(points, digest, len(trajectories) - len(pool.examples))
+    files = exports.write(exported(out), heads, *found)
+    if isinstance(start, LargePolicy):
+        from pixelis_pipeline.agent import adapted
+
+        digest = adapted.save(model, out, start.contract, adapted.Base.of(start, limits))
+    else:
+        if ranks is not None:
+            files |= exports.write_adapter(exported(out), model)
+            model = model.merge_and_unload()
+        model.config = config
+        digest = policy.save(model, out, start.contract)
+    files |= calibrators.export(exported(out), replace(start, model=model), held, settings.rows)
+    shutil.rmtree(work, ignore_errors=True)
+    points = tuple(Point(**point) for point in draws.done["points"])
+    return Curve(points, digest, len(trajectories) - len(drawn.examples), files)
 
 
-def _epochs(
-    model: Any,
-    weights: list["torch.Tensor"],
-    optimizer: "torch.optim.Optimizer",
-    pool: _Pool,
-    held: _Pool,
+def _key(
+    trajectories: Sequence[Trajectory],
+    dev: Sequence[Trajectory],
+    base: Sequence[str],
     settings: SftSettings,
-    state: Path,
-    done: Json,
-    progress: Progress | None,
-) -> None:
-    """Steps `done["step"]` and on; `done` is brought up to date in place."""
-    import torch
+    curation: CurationSettings,
+    ranks: Path | None,
+) -> str:
+    """What a checkpoint must agree on to be continued."""
+    ids = [[trajectory.id for trajectory in part] for part in (trajectories, dev)]
+    adapted = sha256(ranks / RANKS) if ranks else ""
+    return hashlib.sha256(
+        canonical([ids, base, adapted, settings.model_dump(), curation.model_dump()])
+    ).hexdigest()
 
-    a_pass = -(-len(pool.examples) // settings.batch)
-    steps = settings.epochs * a_pass
-    for step in range(done["step"], steps):
-        epoch, place = divmod(step, a_pass)
-        order = np.random.default_rng([settings.seed, epoch]).permutation(len(pool.examples))
-        chosen = order[place * settings.batch : (place + 1) * settings.batch].tolist()
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps, settings.learning_rate, WARM)
-        loss = _loss(model, pool, chosen, settings.label_smoothing)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, settings.gradient_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        told = loss.item()
-        done["sum"] += told
-        done["step"] = step + 1
-        if place + 1 == a_pass:
-            dev = _dev_loss(model, held, settings.batch)
-            done["points"].append(
-                {"epoch": epoch + 1, "step": step + 1, "train": done["sum"] / a_pass, "dev": dev}
-            )
-            done["sum"] = 0.0
-        if (step + 1) % SAVE == 0 and step + 1 < steps:
-            checkpoint.write(state, {"model": model}, optimizer, done)
-        if progress is not None:
-            progress(step + 1, steps, {"loss": told})
+
+def _run(start: policy.Policy | LargePolicy, model: Any, draws: Draws, course: Course, work: Path) -> Heads:
+    """Train to the end of the schedule or of the curriculum; gives the heads that were trained with it."""
+    text = model.config.get_text_config()
+    heads = Heads(text.hidden_size, draws.settings.seed)
+    model.add_module("heads", heads.to(model.device))
+    try:
+        Imitation(model, heads, start.vocabulary.marks, draws, work, [course]).train()
+    finally:
+        del model.heads
+    if draws.settings.gradient_checkpointing:
+        model.activation_checkpointing_disable()
+    model.eval()
+    return heads

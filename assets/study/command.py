@@ -1,0 +1,201 @@
+"""`pixelis study`: everything from the data to docs/LEARNING.md, or the check of what it says."""
+
+import argparse
+import math
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from assets import console
+from assets.stage import Project, StageError
+from assets.study.pace import Pace
+from pixelis_pipeline.ledger import code
+from pixelis_pipeline.records import Json, Prediction
+from pixelis_pipeline.settings import load
+
+ABOUT = """
+Trains nano by SFT and by each kind of reinforcement over several seeds, has each policy answer the held-out
+questions, with controls, and writes docs/results/learning.json, docs/LEARNING.md and, to be committed with
+them, the predictions behind them. It takes hours; stopped or killed anywhere, it goes on where it was.
+
+The graph makes the data first, with as many held-out questions as the study asks (study.questions): a plain
+`pixelis run` after it makes the demo's smaller set again.
+"""
+QUICK = (
+    "the same on the tiny profile in a few minutes, written to data/study: it shows nothing but that it runs"
+)
+LOOK = 1.0  # seconds between two looks at how far it is
+
+
+def declare(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add `study` to the program's commands."""
+    study = commands.add_parser(
+        "study",
+        help="does the policy learn: every phase, ablation and control over several seeds",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    study.add_argument("--quick", action="store_true", help=QUICK)
+    study.add_argument("--plan", action="store_true", help="say what is left to do and how long it takes")
+    study.add_argument(
+        "--check", action="store_true", help="compute every number again from the predictions that are kept"
+    )
+    study.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="runs side by side; default: one a core"
+    )
+
+
+def show(project: Project, given: argparse.Namespace) -> int:
+    """Carry out `pixelis study`. 1 where the check finds something, or a run fails."""
+    root = project.root
+    out = root / "data" / "study" if given.quick else root
+    if given.check:
+        return _check(root, out)
+    if given.jobs < 1:
+        raise StageError(f"--jobs {given.jobs}: at least one run at a time")
+    settings = load(root, "tiny") if given.quick else project.settings
+    return study(_larger(replace(project, settings=settings)), out, given.jobs, given.plan)
+
+
+def _larger(project: Project) -> Project:
+    """The project with as many held-out questions as the study asks."""
+    wanted = max(project.settings.evaluation.held_out, project.settings.study.questions)
+    evaluation = project.settings.evaluation.model_copy(update={"held_out": wanted})
+    return replace(project, settings=project.settings.model_copy(update={"evaluation": evaluation}))
+
+
+def _check(root: Path, out: Path) -> int:
+    from evaluation.learning.evidence import EvidenceError
+    from evaluation.learning.results import wrong
+
+    try:
+        found = wrong(root, out)
+    except EvidenceError as error:
+        found = [str(error)]
+    for each in found:
+        console.error(each)
+    if not found:
+        console.say("every number follows from the predictions that are kept")
+    return int(bool(found))
+
+
+def study(project: Project, out: Path, jobs: int, only_plan: bool = False) -> int:
+    """Do what is left of the study and write its results into `out`."""
+    from assets import driver
+    from assets.study.doing import GROUND, Study
+    from evaluation.learning import evidence, results
+
+    pace = Pace(project.root / "data" / ".work" / "study" / "pace.json")
+    planned = Study(project, pace, jobs, lambda name: None)
+    planned.plan()
+    console.say(_plan(project, pace, jobs))
+    if only_plan:
+        return 0
+    if failed := driver.run(project, to=GROUND):
+        return failed
+    with _watched(pace, jobs) as told:
+        done = Study(project, pace, jobs, told)
+        done.plan()
+        taught, predictions = done.run()
+    _enough(project, predictions)
+    steps = [
+        {"method": each.training.method, "seed": each.training.seed, **line}
+        for each in taught
+        for line in each.result.get("lines", ())
+    ]
+    trainings = [{**asdict(each.training), "weights": each.weights, **_ended(each.result)} for each in taught]
+    evidence.write(out / results.EVIDENCE, predictions, steps, _about(project, trainings))
+    results.publish(project.root, out)
+    console.say(f"wrote {out / results.NUMBERS} and {out / results.PAGE}")
+    return 0
+
+
+def _plan(project: Project, pace: Pace, jobs: int) -> str:
+    """What is left to do and how long that takes, in a line."""
+    from assets.study.plan import answers, trainings
+
+    study = project.settings.study
+    made = trainings(study)
+    whole = [each.name for each in made], [each.label for each in answers(study, made)]
+    left = [sum(name in pace.due_now for name in names) for names in whole]
+    rates = f"{pace.seconds['sft']:.2f} s a step of SFT, {pace.seconds['rft']:.1f} s of RFT"
+    return (
+        f"study: {left[0]} of {len(whole[0])} trainings ({study.steps} steps of RFT each) and {left[1]} of "
+        f"{len(whole[1])} sets of {study.questions} answers are left, {jobs} side by side: about "
+        f"{_minutes(pace.left / jobs)} min ({rates}, {pace.seconds['answers']:.2f} s an answer)"
+    )
+
+
+def _minutes(seconds: float) -> int:
+    return math.ceil(seconds / 60)
+
+
+@contextmanager
+def _watched(pace: Pace, jobs: int) -> Iterator[Any]:
+    """Show how far the whole is: a bar in a terminal, else a line for each run that is done. Gives what is to
+    be told of each."""
+    ended = threading.Event()
+
+    def left() -> str:
+        return f"about {_minutes(pace.left / jobs)} min left"
+
+    bar = Progress(
+        TextColumn("study"),
+        BarColumn(),
+        TextColumn("{task.fields[left]}"),
+        TimeElapsedColumn(),
+        console=console.ERR,
+        transient=True,
+        disable=not console.ERR.is_terminal,
+    )
+
+    def look(task: Any) -> None:
+        seconds = 0.0
+        while not ended.wait(LOOK):
+            seconds += LOOK * jobs
+            bar.update(task, completed=seconds, total=seconds + pace.left, left=left())
+
+    def told(name: str) -> None:
+        console.say(f"made       {name}; {len(pace.due_now)} runs and {left()}")
+
+    with bar:
+        watcher = threading.Thread(target=look, args=(bar.add_task("study", total=None, left=left()),))
+        watcher.start()
+        try:
+            yield told
+        finally:
+            ended.set()
+            watcher.join()
+
+
+def _enough(project: Project, predictions: Sequence[Prediction]) -> None:
+    asked = len({each.question.id for each in predictions})
+    if asked < (wanted := project.settings.study.questions):
+        raise StageError(f"the held-out world gave {asked} questions, and study.questions is {wanted}")
+
+
+def _ended(result: Json) -> Json:
+    """After how many steps a training ended, and how."""
+    if "points" in result:
+        return {"steps": result["points"][-1]["step"] if result["points"] else 0, "ended": "finished"}
+    return {"steps": result["steps"], "ended": result["ended"]}
+
+
+def _about(project: Project, trainings: Sequence[Json]) -> Json:
+    from assets.study.doing import GROUND
+
+    sections = ("evaluation", "study", "sft", "rft", "reward", "heads", "pid", "policy")
+    tree = project.settings.model_dump(mode="json")
+    return {
+        "settings": {name: tree[name] for name in sections},
+        "ground": {asset: project.ledger.current(asset, "all") for asset in GROUND},
+        "trainings": list(trainings),
+        "git": code.git_state(project.root),
+        "environment": code.environment(project.root),
+    }

@@ -1,0 +1,171 @@
+"""The numbers of the study, from its evidence alone.
+
+A row is one arm over all its seeds; the unit of every interval and test is a question, with its mean over
+the seeds. All tests of the study are one family (Benjamini-Hochberg). Where an arm has fewer seeds than the
+one it is compared with, only the seeds that both have are compared; the base and the teacher have no seed of
+their own and stand beside all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from evaluation.comparisons import Comparison, adjusted, difference
+from evaluation.learning.evidence import Evidence
+from evaluation.scores import TOOLS_OFF, Array, Cell, Group, MetricName, PredictionSet, group, score_one
+from pixelis_pipeline.records import Json
+from pixelis_pipeline.settings import EvaluationSettings
+
+BENCHMARK, TEACHER, SHUFFLED = "capabilities", "teacher", "-shuffled"
+BASE, SFT, RFT_BASE, RFT_FULL, HELD = "base", "sft", "rft-base", "rft-full", "rft-beta-held"
+PREVIOUS = {SFT: BASE, RFT_BASE: SFT, RFT_FULL: SFT}  # what each phase started from
+ABLATIONS = (RFT_BASE, "rft-curiosity", "rft-coherence", "rft-smoothness", HELD)
+CONTROLLED = (SFT, RFT_FULL)  # the policies that controls are made of
+SEEDLESS = (BASE, TEACHER)
+LABELS = {
+    BASE: "Base",
+    SFT: "SFT",
+    RFT_BASE: "RFT-Base",
+    "rft-curiosity": "RFT-Curiosity",
+    "rft-coherence": "RFT-Coherence",
+    RFT_FULL: "RFT-Full",
+    "rft-smoothness": "L2 smoothness",
+    HELD: "RFT-Full without PID",
+    TEACHER: "Teacher",
+}
+DIGITS = 6
+
+
+def learning(evidence: Evidence) -> Json:
+    """`phases`, `controls`, `ablations` and `kl`, each row with the data version it was computed from.
+    ValueError where two arms did not answer the same questions."""
+    held = PredictionSet(BENCHMARK, evidence.version, evidence.predictions)
+    groups = {name: each for (_, name, part), each in group([held]).items() if part == "all"}
+    settings, version = evidence.evaluation, {"data_version": evidence.version}
+    tests = _tests(groups, settings)
+
+    def row(name: str) -> Json:
+        return {"name": name, **_numbers(name, groups[name], settings)}
+
+    def against(ours: str, theirs: str) -> Json:
+        test = tests[ours, theirs]
+        bounds = [_rounded(test.cell.low), _rounded(test.cell.high)]
+        return {
+            "seeds_compared": test.cell.seeds,
+            "difference": _rounded(test.cell.value),
+            "difference_ci95": bounds,
+            "p": _rounded(test.q),
+        }
+
+    phases = [name for name in (BASE, *PREVIOUS, TEACHER) if name in groups]
+    controls = [(of, of + how) for of in CONTROLLED for how in (TOOLS_OFF, SHUFFLED) if of + how in groups]
+    return {
+        "phases": [
+            row(name)
+            | {"p_vs_previous": _rounded(tests[name, PREVIOUS[name]].q) if name in PREVIOUS else None}
+            | version
+            for name in phases
+        ],
+        "controls": [
+            row(name) | {"of": of, "p_vs_policy": _rounded(tests[of, name].q)} | version
+            for of, name in controls
+        ],
+        "ablations": [
+            row(name)
+            | {"seeds_compared": tests[RFT_FULL, name].cell.seeds}
+            | against(RFT_FULL, name)
+            | version
+            for name in ABLATIONS
+            if name in groups
+        ],
+        "kl": divergence(evidence) | version,
+    }
+
+
+def _tests(groups: Mapping[str, Group], settings: EvaluationSettings) -> dict[tuple[str, str], Comparison]:
+    """Every test that the study makes, by both arms, adjusted together."""
+    pairs = [
+        *PREVIOUS.items(),
+        *((of, of + how) for of in CONTROLLED for how in (TOOLS_OFF, SHUFFLED)),
+        *((RFT_FULL, name) for name in ABLATIONS),
+    ]
+    made = []
+    for ours, theirs in pairs:
+        if ours in groups and theirs in groups:
+            alike = _alike(groups, ours, theirs)
+            made.append(difference(*alike, (ours, theirs, BENCHMARK, "all"), settings))
+    return {(each.cell.policy, each.control): each for each in adjusted(made)}
+
+
+def _alike(groups: Mapping[str, Group], ours: str, theirs: str) -> tuple[Group, Group]:
+    """Both arms with the seeds that both have."""
+    if {ours, theirs} & set(SEEDLESS):
+        return groups[ours], groups[theirs]
+    both = set(groups[ours].seeds) & set(groups[theirs].seeds)
+    return _of_seeds(groups[ours], both), _of_seeds(groups[theirs], both)
+
+
+def _of_seeds(held: Group, seeds: set[int]) -> Group:
+    chosen = {q: [p for p in runs if p.seed in seeds] for q, runs in held.questions.items()}
+    return Group(chosen, held.versions)
+
+
+def _numbers(name: str, held: Group, settings: EvaluationSettings) -> Json:
+    key = (BENCHMARK, name, "all")
+    metrics: Sequence[MetricName] = ("accuracy", "valid_call_rate", "chain_length")
+    cells = {metric: score_one(metric, key, held, settings) for metric in metrics}
+    accuracy, valid, chain = cast(Cell, cells["accuracy"]), cells["valid_call_rate"], cells["chain_length"]
+    return {
+        "seeds": accuracy.seeds,
+        "questions": accuracy.n,
+        "accuracy_mean": _rounded(accuracy.value),
+        "accuracy_sd": None if accuracy.sd is None else _rounded(accuracy.sd),
+        "ci95": [_rounded(accuracy.low), _rounded(accuracy.high)],
+        "valid_call_rate": None if valid is None else _rounded(valid.value),
+        "chain_length": _rounded(cast(Cell, chain).value),
+    }
+
+
+def divergence(evidence: Evidence) -> Json:
+    """Token KL after warm-up: nats a token said, k3, the mean over each step's batch. `with_pid` are the runs
+    of the whole method, `beta_held` those of the same with β left at its start; median and 95th percentile
+    are over their steps, `within` the share of steps in the corridor, `over` that beyond the limit."""
+    study = evidence.study
+    found: Json = {
+        "corridor": [study.low, study.high],
+        "limit": study.limit,
+        "target": evidence.about["settings"]["pid"]["target"],
+        "warm_up": study.warm_up,
+    }
+    for name, method in (("with_pid", RFT_FULL), ("beta_held", HELD)):
+        runs = {
+            seed: columns["kl"][columns["step"] >= study.warm_up] for seed, columns in evidence.runs(method)
+        }
+        runs = {seed: kl for seed, kl in runs.items() if kl.size}
+        whole = np.concatenate(list(runs.values())) if runs else np.zeros(0)
+        found[name] = {
+            "method": method,
+            "seeds": len(runs),
+            **_spread(whole, evidence),
+            "runs": [{"seed": seed, **_spread(kl, evidence)} for seed, kl in runs.items()],
+        }
+    return found
+
+
+def _spread(kl: Array, evidence: Evidence) -> Json:
+    if not kl.size:  # ended before the warm-up was over
+        return {"steps": 0, "median": None, "p95": None, "within": None, "over": None}
+    study = evidence.study
+    return {
+        "steps": int(kl.size),
+        "median": _rounded(np.median(kl)),
+        "p95": _rounded(np.percentile(kl, 95)),
+        "within": _rounded(((kl >= study.low) & (kl <= study.high)).mean()),
+        "over": _rounded((kl > study.limit).mean()),
+    }
+
+
+def _rounded(value: float | np.floating) -> float:
+    """To six places, so that the last bits of another machine's sums do not show."""
+    return round(float(value), DIGITS)

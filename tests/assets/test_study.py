@@ -1,0 +1,137 @@
+"""What the study consists of, how long it says it takes, and that it goes on where it was."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from assets import child
+from assets.stage import Project
+from assets.study import command, doing
+from assets.study.doing import Stopped, Study
+from assets.study.pace import MEASURED, Pace
+from assets.study.plan import Answers, Training, answers, trainings
+from evaluation.learning import results
+from pixelis_pipeline.settings import Settings, StudySettings
+from tests.assets.conftest import project, run
+
+
+def test_every_seed_of_the_phases_and_one_of_each_ablation():
+    made = trainings(StudySettings())
+    of = {
+        name: [each.seed for each in made if each.method == name] for name in {each.method for each in made}
+    }
+    assert of == {
+        **{name: [7, 8, 9] for name in ("sft", "rft-base", "rft-full")},
+        **{name: [7] for name in ("rft-curiosity", "rft-coherence", "rft-smoothness", "rft-beta-held")},
+    }
+    assert all(each.start in made[: made.index(each)] for each in made if each.method != "sft")
+
+
+def test_everything_taught_is_asked_and_controls_are_made_of_sft_and_the_whole_method():
+    made = trainings(StudySettings())
+    asked = answers(StudySettings(), made)
+    assert len({each.label for each in asked}) == len({each.name for each in asked}) == len(asked) == 27
+    assert {each.training for each in asked if each.how == "answered"} == {*made, Training("base", 7)}
+    for how in ("with tools off", "with outputs shuffled"):
+        assert {each.method for each in asked if each.how == how} == {"sft", "rft-full"}
+        assert sum(each.how == how for each in asked) == 6
+    assert Answers("teacher", 7, "by the teacher") in asked
+    assert Answers("sft", 7, "with outputs shuffled").arm == "sft-shuffled"
+
+
+def test_runs_differ_by_their_method_and_seed_alone():
+    settings = Settings()
+    held = Training("rft-beta-held", 8).settings(settings)
+    full = Training("rft-full", 8).settings(settings)
+    assert full.rft.model_dump() == settings.rft.model_dump() | {"seed": 8}
+    assert held.rft.model_dump() == full.rft.model_dump() | {"controlled": False}
+    assert (
+        Training("sft", 8).settings(settings).model_dump()
+        == settings.model_copy(update={"sft": settings.sft.model_copy(update={"seed": 8})}).model_dump()
+    )
+
+
+def test_what_is_left_is_reckoned_from_measured_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clock = [100.0]
+    monkeypatch.setattr("assets.study.pace.time.monotonic", lambda: clock[0])
+    pace = Pace(tmp_path / "pace.json")
+    pace.due("a", "rft", 10)
+    pace.due("b", "rft", 10)
+    assert pace.left == 20 * MEASURED["rft"]
+    with pace.follow("a", 10) as advance:
+        advance(4)  # done by a process before, or while this one started: tells nothing of how fast it is
+        assert pace.left == 16 * MEASURED["rft"]
+        clock[0] += 6.0
+        advance(2)
+        assert pace.seconds["rft"] == 3.0 and pace.left == 14 * 3.0
+    pace.done("a")
+    assert pace.due_now == {"b"} and pace.left == 30.0
+    assert Pace(tmp_path / "pace.json").seconds == {**MEASURED, "rft": 3.0}
+
+
+def test_the_held_out_set_is_as_large_as_the_study_asks(tmp_path: Path):
+    made = project(tmp_path / "p", study={"seeds": [7], "questions": 500, "steps": 2, "warm_up": 0})
+    assert command._larger(made).settings.evaluation.held_out == 500
+
+
+def test_the_plan_is_one_line_and_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    made = project(tmp_path / "p")
+    assert command.study(made, tmp_path / "out", 2, only_plan=True) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "10 of 10 trainings (2 steps of RFT each) and 20 of 20 sets of 8 answers are left" in line
+    assert not (made.root / "data/versions").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_study_that_was_stopped_goes_on_and_its_numbers_bear_the_check(
+    copy: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """One seed, two trainings: the real processes, on as little as shows it."""
+    made = project(copy.root, study={"seeds": [7], "questions": 8, "steps": 1, "warm_up": 0})
+    assert run(made, list(doing.GROUND)) == 0
+    few = [Training("sft", 7), Training("rft-full", 7)]
+    asked = [
+        *(Answers(name, 7) for name in ("base", "sft", "rft-full")),
+        *(Answers("rft-full", 7, how) for how in ("with tools off", "with outputs shuffled")),
+        Answers("teacher", 7, "by the teacher"),
+    ]
+    monkeypatch.setattr("assets.study.plan.trainings", lambda study: few)
+    monkeypatch.setattr("assets.study.plan.answers", lambda study, made: asked)
+    monkeypatch.setattr(doing, "trainings", lambda study: few)
+    monkeypatch.setattr(doing, "answers", lambda study, made: asked)
+    pace = Pace(made.root / "pace.json")
+
+    def stop(name: str) -> None:
+        raise Stopped(name)
+
+    stopped = Study(made, pace, 1, stop)
+    stopped.plan()
+    with pytest.raises(Stopped, match="sft-7"):
+        stopped.run()
+
+    started: list[str] = []
+    have_done = child._have_done
+
+    def noted(work: child.Work, *given: object) -> None:
+        started.append(f"{work.stage.key} {work.partition}")
+        have_done(work, *given)
+
+    monkeypatch.setattr(child, "_have_done", noted)
+    out = tmp_path / "out"
+    assert command.study(made, out, 2) == 0
+    assert started[0] == "study/training rft-full-7", "SFT was proven"
+    assert len(started) == len(set(started)) == 1 + len(asked)
+    found = json.loads((out / results.NUMBERS).read_text())
+    assert [row["name"] for row in found["phases"]] == ["base", "sft", "rft-full", "teacher"]
+    assert {row["questions"] for row in (*found["phases"], *found["controls"])} == {8}
+    assert found["phases"][-1]["accuracy_mean"] == 1.0, "the teacher knows"
+    assert found["controls"][0]["valid_call_rate"] in (None, 0.0)
+    assert results.wrong(made.root, out) == []
+
+    started.clear()
+    assert command.study(made, tmp_path / "again", 2) == 0
+    assert started == [], "nothing is done twice"
+    assert "0 of 2 trainings" in capsys.readouterr().out
+    for name in (results.NUMBERS, results.PAGE):
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()

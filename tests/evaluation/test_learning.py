@@ -1,0 +1,196 @@
+"""The study's numbers, on planted predictions and a planted course of divergence: every one is known."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation.learning import evidence, results
+from evaluation.learning.evidence import Evidence, EvidenceError
+from evaluation.learning.numbers import learning
+from evaluation.learning.page import aims
+from pixelis_pipeline.records import Prediction
+from pixelis_pipeline.settings import EvaluationSettings, PidSettings, RftSettings, StudySettings
+from tests.evaluation.conftest import prediction
+
+ROOT = Path(__file__).resolve().parents[2]
+N, SEEDS = 40, (7, 8)
+# Of 40 questions, those from this one on are missed; the second seed misses one more.
+RIGHT = {"base": 2, "sft": 24, "rft-base": 30, "rft-full": 36, "rft-curiosity": 33, "rft-beta-held": 31}
+CALLS = {"base": 1, "sft": 3, "rft-base": 2, "rft-full": 2}
+
+
+def answered(name: str, right: int, seed: int, tools: bool = True) -> list[Prediction]:
+    made = (i < right - (seed == 8) for i in range(N))
+    calls = CALLS.get(name, 2)
+    return [prediction(name, i, ok, tools=tools, calls=calls, seed=seed) for i, ok in enumerate(made)]
+
+
+def planted() -> list[Prediction]:
+    phases = [
+        each
+        for name in ("sft", "rft-base", "rft-full")
+        for s in SEEDS
+        for each in answered(name, RIGHT[name], s)
+    ]
+    once = [
+        each for name in ("base", "rft-curiosity", "rft-beta-held") for each in answered(name, RIGHT[name], 7)
+    ]
+    controls = [*answered("rft-full", 5, 7, tools=False), *answered("rft-full-shuffled", 10, 7)]
+    return [*phases, *once, *controls, *answered("teacher", N, 7)]
+
+
+def course(method: str, seed: int, kl: list[float]) -> list[dict[str, object]]:
+    terms = dict.fromkeys(("answer", "penalty", "curiosity", "coherence", "calls"), 0.5)
+    return [
+        {"method": method, "seed": seed, "step": k, "stage": "answer", "kl": each, **terms}
+        for k, each in enumerate(kl)
+    ]
+
+
+STEPS = [
+    *course("rft-full", 7, [9.0, 9.0, 0.13, 0.15, 0.17]),
+    *course("rft-full", 8, [9.0, 9.0, 0.15, 0.15, 0.25]),
+    *course("rft-beta-held", 7, [0.0, 0.0, 0.3, 0.4, 0.5]),
+    *course("rft-base", 7, [0.0, 0.0, 0.1, 0.1, 0.1]),
+]
+
+
+def about() -> dict[str, object]:
+    sections = {
+        "evaluation": EvaluationSettings(bootstrap=400, permutations=2000),
+        "study": StudySettings(seeds=SEEDS, questions=N, steps=5, warm_up=2),
+        "rft": RftSettings(),
+        "pid": PidSettings(),
+    }
+    training = {"method": "sft", "seed": 7, "weights": "ab" * 32, "steps": 3, "ended": "finished"}
+    return {
+        "settings": {name: each.model_dump(mode="json") for name, each in sections.items()},
+        "trainings": [training],
+        "ground": {"training_splits": "0123"},
+        "git": {"commit": "c0ffee", "dirty": ""},
+    }
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    evidence.write(tmp_path / results.EVIDENCE, planted(), STEPS, about())
+    results.publish(tmp_path, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def kept(out: Path) -> Evidence:
+    return evidence.read(out / results.EVIDENCE, out)
+
+
+def test_a_row_is_what_was_planted(kept: Evidence):
+    found = learning(kept)
+    assert [row["name"] for row in found["phases"]] == ["base", "sft", "rft-base", "rft-full", "teacher"]
+    base, sft, _, full, teacher = found["phases"]
+    assert set(sft) == {
+        *("name", "seeds", "questions", "accuracy_mean", "accuracy_sd", "ci95", "p_vs_previous"),
+        *("valid_call_rate", "chain_length", "data_version"),
+    }
+    assert (sft["seeds"], sft["questions"], sft["chain_length"]) == (2, N, 3.0)
+    assert sft["accuracy_mean"] == pytest.approx((24 + 23) / 2 / N)
+    assert sft["accuracy_sd"] == pytest.approx(np.std([24 / N, 23 / N], ddof=1), abs=1e-6)
+    assert sft["ci95"][0] < sft["accuracy_mean"] < sft["ci95"][1]
+    assert base["p_vs_previous"] is teacher["p_vs_previous"] is base["accuracy_sd"] is None
+    assert sft["p_vs_previous"] < 0.05 and full["p_vs_previous"] < 0.05
+    assert teacher["accuracy_mean"] == 1.0 and full["valid_call_rate"] == 1.0
+
+
+def test_the_previous_phase_of_both_reinforcements_is_sft(kept: Evidence):
+    """RFT-Full is 12 questions above SFT and 6 above RFT-Base."""
+    rows = {row["name"]: row for row in learning(kept)["phases"]}
+    assert rows["rft-full"]["p_vs_previous"] < rows["rft-base"]["p_vs_previous"]
+
+
+def test_controls_stand_beside_the_policy_they_are_made_of(kept: Evidence):
+    off, shuffled = learning(kept)["controls"]
+    assert (off["name"], off["of"], off["valid_call_rate"]) == ("rft-full-tools-off", "rft-full", 0.0)
+    assert off["accuracy_mean"] == 5 / N and off["p_vs_policy"] < 0.05
+    assert (shuffled["name"], shuffled["accuracy_mean"]) == ("rft-full-shuffled", 10 / N)
+
+
+def test_an_ablation_of_one_seed_is_compared_with_that_seed_only(kept: Evidence):
+    base, curiosity, held = learning(kept)["ablations"]
+    assert (base["name"], base["seeds_compared"]) == ("rft-base", 2)
+    assert (curiosity["name"], curiosity["seeds_compared"]) == ("rft-curiosity", 1)
+    assert curiosity["difference"] == pytest.approx((36 - 33) / N), "not 35.5 - 33"
+    assert held["difference"] == pytest.approx((36 - 31) / N)
+
+
+def test_the_divergence_is_counted_after_the_warm_up(kept: Evidence):
+    kl = learning(kept)["kl"]
+    assert (kl["with_pid"]["median"], kl["with_pid"]["steps"], kl["with_pid"]["seeds"]) == (0.15, 6, 2)
+    assert kl["with_pid"]["p95"] == pytest.approx(np.percentile([0.13, 0.15, 0.17, 0.15, 0.15, 0.25], 95))
+    assert kl["with_pid"]["within"] == pytest.approx(5 / 6, abs=1e-6)
+    assert (kl["beta_held"]["median"], kl["beta_held"]["over"]) == (0.4, 1.0)
+    assert [run["median"] for run in kl["with_pid"]["runs"]] == [0.15, 0.15]
+    assert kl["data_version"] == kept.version
+
+
+def test_aims_that_are_missed_are_said_to_be_missed(kept: Evidence):
+    met = {aim.text: aim.met for aim in aims(learning(kept))}
+    assert met["SFT at least 65 %"] is False and met["RFT-Full at least 75 %"] is True
+    assert met["KL with PID: 95th percentile at most 0.2"] is False
+    assert met["KL with PID: median 0.12 to 0.18"] is met["KL with β held: 95th percentile over 0.2"] is True
+    assert met["RFT-Full: shorter chains, accuracy not lower"] is True
+
+
+def test_what_is_published_follows_from_what_is_kept(out: Path):
+    assert results.wrong(out, out) == []
+    assert {path.name for path in (out / results.IMAGES).iterdir()} == {
+        *("accuracy.svg", "kl.svg", "chain.svg", "rewards.svg")
+    }
+    page = (out / results.PAGE).read_text()
+    assert "| SFT | 2 | 58.8 % |" in page and "| RFT-Full at least 75 % | 88.8 % | yes |" in page
+    assert all((out / "docs" / place).is_file() for place in ("images/learning/kl.svg",))
+
+
+def test_a_number_written_by_hand_is_found(out: Path):
+    path = out / results.NUMBERS
+    path.write_text(path.read_text().replace("0.5875", "0.6875", 1))
+    assert results.wrong(out, out) == [f"{results.NUMBERS} is not what the kept predictions come to"]
+    page = out / results.PAGE
+    page.write_text(page.read_text().replace("58.8 %", "68.8 %", 1))
+    assert len(results.wrong(out, out)) == 2
+
+
+def test_a_prediction_that_says_it_was_right_is_judged_again(out: Path):
+    lied = [replace(p, correct=True) if p.policy == "base" and not p.correct else p for p in planted()]
+    evidence.write(out / results.EVIDENCE, lied, STEPS, about())
+    results.publish(out, out)
+    (told,) = results.wrong(out, out)
+    assert told.startswith("38 predictions are judged otherwise")
+
+
+def test_the_version_is_of_the_bytes_that_are_kept(out: Path, kept: Evidence):
+    path = out / results.EVIDENCE / evidence.ABOUT
+    told = json.loads(path.read_text())
+    told["settings"]["study"]["warm_up"] = 0
+    path.write_text(json.dumps(told))
+    again = evidence.read(out / results.EVIDENCE, out)
+    assert again.version != kept.version and len(results.wrong(out, out)) == 2
+
+
+def test_evidence_that_is_not_whole_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch):
+    (out / results.EVIDENCE / evidence.STEPS).unlink()
+    with pytest.raises(EvidenceError, match=r"must hold predictions.parquet, steps.parquet, study.json"):
+        results.wrong(out, out)
+    monkeypatch.setattr(evidence, "LARGEST", 1000)
+    with pytest.raises(EvidenceError, match="1,000 may be committed"):
+        evidence.write(out / results.EVIDENCE, planted(), STEPS, about())
+
+
+def test_the_results_in_this_checkout_follow_from_the_predictions_in_it():
+    written = [
+        place for place in (results.NUMBERS, results.PAGE, results.EVIDENCE) if (ROOT / place).exists()
+    ]
+    if not written:
+        pytest.skip("no study has been committed")
+    assert results.wrong(ROOT, ROOT) == []

@@ -1,0 +1,1 @@
+"""Phase two: reinforcement under curiosity, coherence and a controlled divergence."""
