@@ -2,12 +2,14 @@
 and ends of turns.
 
 The shipped nano base is taught to call tools in one order with boxes of its own choice, and to answer then.
-Every integer is one token, so whatever boxes are drawn, both sides choose the same number of tokens in the
-same number of turns, and copies of a question come different ways. TRL's `GRPOTrainer` gets what its
-`environment_factory` asks for and nothing else: a processor (stock parts), our conversation as its chat
-template, our grammar as its response template, and one environment a rollout whose methods are our tools. Its
-`_generate` is timed as it stands: what it does before (making and resetting environments) and after (rewards)
-is not counted.
+Every integer is one token, so whatever boxes are drawn, a turn that can be read is equally long on both sides
+and copies of a question come different ways. A turn that cannot be read ends a rollout of TRL's, while ours
+goes on with the error: there turns and tokens differ, so rates are compared and the counts are told.
+
+TRL's `GRPOTrainer` gets what its `environment_factory` asks for and nothing else: a processor (stock parts),
+our conversation as its chat template, our grammar as its response template, and one environment a rollout whose
+methods are our tools. Its `_generate` is timed as it stands: what it does before (making and resetting
+environments) and after (rewards) is not counted.
 
 Only tokens that the policy chose are counted. Times are of the processor, on one thread, both sides in turns;
 the tools' share is measured apart, since our rollouts share a call that TRL makes once each.
