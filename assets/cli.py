@@ -186,13 +186,16 @@ def _run(project: Project, given: argparse.Namespace) -> int:
             return stopped
         estimating.show(project)
         estimating.require_keys(project)
-    budget = project.settings.teacher.max_cost or project.settings.teacher.max_tokens
+    jobs, teacher = given.jobs, project.settings.teacher
+    if jobs > 1 and (teacher.max_cost or teacher.max_tokens):
+        console.say("one run at a time: the teacher has a budget, and one process counts it")
+        jobs = 1
     return driver.run(
         project,
         to=given.to or (),
         asset=given.asset,
         partition=given.partition,
-        jobs=1 if budget else given.jobs,
+        jobs=jobs,
     )
 
 

@@ -83,7 +83,7 @@ def _run(project: Project, to: Sequence[str], asset: str | None, partition: str 
         if not runs:
             raise StageError(f"{asset} has no partition {partition!r}")
     started = time.monotonic()
-    with opened(project) as instance:
+    with _instance(project) as instance:
         if jobs > 1:
             good = lanes.side_by_side(project, runs, jobs)
         else:
@@ -100,7 +100,7 @@ def _run(project: Project, to: Sequence[str], asset: str | None, partition: str 
 
 
 @contextmanager
-def opened(project: Project) -> Iterator[dg.DagsterInstance]:
+def _instance(project: Project) -> Iterator[dg.DagsterInstance]:
     """Dagster's instance. Its tables are made by one process at a time: it does not see to that itself."""
     with ExitStack() as stack:
         with locked(project.root / ".dagster.lock"):

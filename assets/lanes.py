@@ -31,24 +31,23 @@ def side_by_side(project: Project, runs: Sequence[Run], jobs: int) -> bool:
     good = True
     method = multiprocessing.get_context("spawn")  # a fork would inherit Dagster's open databases
     opening = (replace(project), os.getpid(), method.Lock())
-    with ProcessPoolExecutor(jobs, method, _open, opening) as lanes:
-        while begun or (good and waiting):
-            for run in [*waiting] if good else ():
-                earlier = [*waiting[: waiting.index(run)], *begun.values()]
-                if len(begun) < jobs and not any(run.needs & each.makes for each in earlier):
-                    waiting.remove(run)
-                    begun[lanes.submit(_make, run.job, run.partition, sorted(run.makes))] = run
-            ended, _ = wait(begun, return_when=FIRST_COMPLETED)
-            for future in ended:
-                good &= _outcome(future, begun.pop(future)).tell()
-    return good
-
-
-def _outcome(future: "Future[Outcome]", run: Run) -> Outcome:
     try:
-        return future.result()
+        with ProcessPoolExecutor(jobs, method, _open, opening) as lanes:
+            while begun or (good and waiting):
+                for run in [*waiting] if good else ():
+                    earlier = [*waiting[: waiting.index(run)], *begun.values()]
+                    if len(begun) < jobs and not any(run.needs & each.makes for each in earlier):
+                        begun[lanes.submit(_make, run.job, run.partition, sorted(run.makes))] = run
+                        waiting.remove(run)
+                ended, _ = wait(begun, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    good &= future.result().tell()
+                    del begun[future]
     except BrokenProcessPool:  # every run that was under way ends so
-        return Outcome(False, (f"{run.label}: a process was killed, for want of memory perhaps; run again",))
+        lost = ", ".join(run.label for run in begun.values()) or "nothing"
+        told = f"a process was killed, for want of memory perhaps; {lost} was under way: run again"
+        return Outcome(False, (told,)).tell()
+    return good
 
 
 def _open(project: Project, parent: int, bar: Lock) -> None:

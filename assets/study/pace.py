@@ -12,18 +12,18 @@ from assets.stage import Advance
 from pixelis_pipeline.ledger import files
 
 Kind = Literal["sft", "rft", "answers"]
-# Seconds a step or an answer takes, until one was taken here.
-MEASURED: Mapping[Kind, float] = {"sft": 1.0, "rft": 8.0, "answers": 0.2}
+# Seconds a step or an answer takes, until one was taken here: guesses, for a first estimate.
+GUESSED: Mapping[Kind, float] = {"sft": 1.0, "rft": 8.0, "answers": 0.2}
 
 
 class Pace:
     """What is left of each run by name, and the seconds that a step of its kind takes: as `file` says it
-    was measured here last, else as on another machine."""
+    was measured here last, else a guess."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._lock = file, threading.Lock()
         known = json.loads(file.read_bytes()) if file.is_file() else {}
-        self.seconds: dict[Kind, float] = {**MEASURED, **known}
+        self.seconds: dict[Kind, float] = {**GUESSED, **known}
         self._known: dict[str, float] = known
         self._left: dict[str, tuple[Kind, int]] = {}
 

@@ -1,6 +1,7 @@
 """Runs side by side: the same versions as one after the other, and no lane outlives who opened it."""
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from pixelis_pipeline.ledger import dvc
 from tests.assets.conftest import SPLITS, project, run, run_in_child
 
 pytestmark = pytest.mark.slow
+LOOKS = 6_000
 
 
 def test_side_by_side_makes_the_versions_of_one_after_the_other(
@@ -65,8 +67,23 @@ def test_lanes_end_with_the_process_that_opened_them(tmp_path: Path, how: signal
         time.sleep(0.01)
     child.send_signal(how)
     child.wait()
-    while any("spawn_main" in _command(Path(f"/proc/{lane}")) for lane in lanes):
+    for _ in range(LOOKS):
+        left = [lane for lane in lanes if "spawn_main" in _command(Path(f"/proc/{lane}"))]
+        if not left:
+            break
         time.sleep(0.01)
+    assert not left, "they outlive who opened them"
     last = run_in_child(tmp_path, "raw/sa1b")
     said, _ = last.communicate()
     assert last.returncode == 0, said
+
+
+def test_a_lane_that_is_killed_is_said_and_costs_what_was_under_way(tmp_path: Path):
+    child = run_in_child(project(tmp_path).root, "raw/sa1b", "raw/fineweb", "raw/starqa", jobs=2)
+    while not (lanes := children(child.pid)):
+        assert child.poll() is None, child.communicate()
+        time.sleep(0.01)
+    os.kill(min(lanes), signal.SIGKILL)
+    said, _ = child.communicate()
+    assert child.returncode == 1 and "a process was killed" in said and "Traceback" not in said, said
+    assert run(project(tmp_path), ["raw/sa1b", "raw/fineweb", "raw/starqa"]) == 0

@@ -9,7 +9,7 @@ from assets import child
 from assets.stage import Project
 from assets.study import command, doing
 from assets.study.doing import Stopped, Study
-from assets.study.pace import MEASURED, Pace
+from assets.study.pace import GUESSED, Pace
 from assets.study.plan import Answers, Training, answers, trainings
 from evaluation.learning import results
 from pixelis_pipeline.settings import Settings, StudySettings
@@ -58,16 +58,16 @@ def test_what_is_left_is_reckoned_from_measured_steps(tmp_path: Path, monkeypatc
     pace = Pace(tmp_path / "pace.json")
     pace.due("a", "rft", 10)
     pace.due("b", "rft", 10)
-    assert pace.left == 20 * MEASURED["rft"]
+    assert pace.left == 20 * GUESSED["rft"]
     with pace.follow("a", 10) as advance:
         advance(4)  # done by a process before, or while this one started: tells nothing of how fast it is
-        assert pace.left == 16 * MEASURED["rft"]
+        assert pace.left == 16 * GUESSED["rft"]
         clock[0] += 6.0
         advance(2)
         assert pace.seconds["rft"] == 3.0 and pace.left == 14 * 3.0
     pace.done("a")
     assert pace.due_now == {"b"} and pace.left == 30.0
-    assert Pace(tmp_path / "pace.json").seconds == {**MEASURED, "rft": 3.0}
+    assert Pace(tmp_path / "pace.json").seconds == {**GUESSED, "rft": 3.0}
 
 
 def test_the_held_out_set_is_as_large_as_the_study_asks(tmp_path: Path):
