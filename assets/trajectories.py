@@ -32,7 +32,8 @@ The page is one file that fetches nothing. Each column has the picture with that
 from 0 as in the list below it: the calls, whether they were valid, what the policy heard, and what the step
 added to the reward. Of held-out questions that is answer and penalty, by the settings in force; curiosity and
 coherence are measured while a policy is reinforced, and stand in the rollouts of --training.
-A question is gained where the first policy is wrong and the last one right, lost the other way round.
+A question is gained where the first policy is wrong and the last one right, lost where one before the last is
+right and the last wrong.
 """
 WANTED: Mapping[str, "tuple[Outcome, ...]"] = {
     "gained": ("gained",),
@@ -147,7 +148,7 @@ def _phases(project: Project, given: argparse.Namespace) -> "tuple[str, list[str
     titles = [policy_name(name) for name in arms]
     most_bytes, drawn = budget(len(keys) * len(arms)), draw(project)
     rows = [trajectories.row(runs[key], titles, drawn, most_bytes, _earned(project)) for key in keys]
-    counts = Counter(trajectories.outcome(each[0], each[-1]) for each in runs.values())
+    counts = Counter(trajectories.outcome(each) for each in runs.values())
     told = ", ".join(f"{counts[kind]} {kind}" for kind in trajectories.OUTCOMES)
     lead = [
         f"{len(rows)} of {len(runs)} held-out questions. From {titles[0]} to {titles[-1]}: {told}.",
@@ -167,7 +168,7 @@ def _chosen(runs: Mapping[str, Sequence[Prediction]], given: argparse.Namespace)
     fits = {key: each for key, each in runs.items() if given.task in (None, each[0].question.task)}
     keys = trajectories.chosen(fits, given.count, WANTED[given.outcome or "any"])
     if not keys:
-        counts = Counter(trajectories.outcome(each[0], each[-1]) for each in fits.values())
+        counts = Counter(trajectories.outcome(each) for each in fits.values())
         told = ", ".join(f"{counts[kind]} {kind}" for kind in trajectories.OUTCOMES)
         wanted = " or ".join(WANTED[given.outcome or "any"])
         raise StageError(f"no question was {wanted} there: {told}. Try --outcome any")

@@ -66,11 +66,13 @@ def phases(predictions: Iterable[Prediction]) -> list[str]:
     return known + sorted(found.difference(known))
 
 
-def outcome(earlier: Prediction, later: Prediction) -> Outcome:
-    """What the later phase did to a question."""
-    if later.correct:
-        return "kept" if earlier.correct else "gained"
-    return "lost" if earlier.correct else "never"
+def outcome(runs: Sequence[Prediction]) -> Outcome:
+    """What came of a question over the phases: right in the last one, it was kept if the first had it right,
+    else gained; wrong there, it was lost if any phase before had it right."""
+    *before, last = runs
+    if last.correct:
+        return "kept" if runs[0].correct else "gained"
+    return "lost" if any(run.correct for run in before) else "never"
 
 
 def by_question(predictions: Iterable[Prediction], arms: Sequence[str]) -> dict[str, list[Prediction]]:
@@ -88,10 +90,9 @@ def by_question(predictions: Iterable[Prediction], arms: Sequence[str]) -> dict[
 def chosen(
     runs: Mapping[str, Sequence[Prediction]], count: int, wanted: Sequence[Outcome] = OUTCOMES
 ) -> list[str]:
-    """Ids of up to `count` questions: gained, lost, kept and never right in turn, between the first and the
-    last phase; of each kind those first whose task and number of calls are shown least. Equal runs give equal
-    choices."""
-    left = {kind: [key for key in runs if outcome(runs[key][0], runs[key][-1]) == kind] for kind in wanted}
+    """Ids of up to `count` questions: gained, lost, kept and never right in turn (`outcome`); of each kind
+    those first whose task and number of calls are shown least. Equal runs give equal choices."""
+    left = {kind: [key for key in runs if outcome(runs[key]) == kind] for kind in wanted}
     shown: Counter[tuple[str, object]] = Counter()
     picked: list[str] = []
 
@@ -133,7 +134,7 @@ def row(
         Column(title, (side("", run, draw, most_bytes, earned(run) if earned else None),))
         for title, run in zip(titles, runs, strict=True)
     ]
-    return Row(runs[0].question, tuple(columns), outcome(runs[0], runs[-1]))
+    return Row(runs[0].question, tuple(columns), outcome(runs))
 
 
 def page(title: str, lead: Sequence[str], rows: Sequence[Row]) -> str:

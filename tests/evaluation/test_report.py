@@ -225,6 +225,9 @@ def test_a_lost_question_is_found_and_choices_are_spread() -> None:
         run("rft", i, i not in (2, 6, 9)) for i in range(12)
     ]
     assert trajectories.phases([*made, run("sft", 0, True)]) == ["base", "sft", "rft"]
+    between = [run("base", 9, False), run("sft", 9, True), run("rft", 9, False)]
+    assert trajectories.outcome(between) == "lost", "what one phase gave the next one took"
+    assert trajectories.outcome([between[0], between[2]]) == "never"
     runs = trajectories.by_question(made, ["base", "rft"])
     assert len(runs) == 12
     picked = trajectories.chosen(runs, 12, ("lost",))
