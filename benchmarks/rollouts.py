@@ -11,8 +11,9 @@ our conversation as its chat template, our grammar as its response template, and
 whose methods are our tools. Its `_generate` is timed as it stands: what it does before (making and resetting
 environments) and after (rewards) is not counted.
 
-Only tokens that the policy chose are counted. Times are of the processor, on one thread, both sides in turns;
-the tools' share is measured apart, since our rollouts share a call that TRL makes once each.
+Only tokens that the policy chose are counted. Times are by the clock, the model on one thread, both sides in
+turns; the tools' share is measured apart: our rollouts share a call that TRL makes once each, and make the
+calls of a turn on all cores.
 """
 
 import statistics
@@ -44,7 +45,7 @@ PROMPTS, COPIES, TEMPERATURE = RftSettings().prompts, RftSettings().group, RftSe
 CALLS = ("SEG", "PROP", "PROP")  # and the answer: a chain is 3.7 steps long after reinforcement
 THOUGHTS = {"SEG": "Segment the thing.", "ZOOM": "Look closer.", "PROP": "Measure it."}
 # Conversations to learn from, steps of teaching, conversations a step, learning rate.
-KNOWN, LESSONS, ROWS, RATE = 32, 60, 4, 3e-3
+KNOWN, LESSONS, ROWS, RATE = 32, 160, 4, 3e-3
 ROUNDS, RATIO = 5, 3.0
 
 CHAT = (
@@ -79,16 +80,16 @@ RESPONSE = {
 
 
 class Clocked(Registry):
-    """A registry that counts the processor seconds of its calls, and how many there were."""
+    """A registry that counts the seconds of its calls, and how many there were."""
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry._tools, registry._limits)
         self.seconds, self.calls = 0.0, 0
 
     def call_all(self, calls: Sequence[tuple[Workspace, Action]]) -> list[Observation]:
-        start = time.process_time()
+        start = time.perf_counter()
         found = super().call_all(calls)
-        self.seconds += time.process_time() - start
+        self.seconds += time.perf_counter() - start
         self.calls += len(calls)
         return found
 
@@ -125,12 +126,12 @@ class Made:
 
     @property
     def rate(self) -> float:
-        """Tokens a processor second."""
+        """Tokens a second."""
         return self.tokens / self.seconds
 
     @property
     def alone(self) -> float:
-        """Tokens a processor second that was not spent in tools."""
+        """Tokens a second that was not spent in tools."""
         return self.tokens / (self.seconds - self.tools)
 
 
@@ -194,7 +195,7 @@ def ours(policy: Policy, given: Ground, copies: int, temperature: float, seed: i
     from pixelis_pipeline.agent.sampled import sample
 
     settings = PolicySettings(turns=len(given.calls) + 1)
-    tools, calls, start = given.registry.seconds, given.registry.calls, time.process_time()
+    tools, calls, start = given.registry.seconds, given.registry.calls, time.perf_counter()
     found = sample(
         policy,
         given.questions,
@@ -207,7 +208,7 @@ def ours(policy: Policy, given: Ground, copies: int, temperature: float, seed: i
         right=lambda asked, answer: answer == asked.answer,
         temperature=temperature,
     )
-    seconds = time.process_time() - start
+    seconds = time.perf_counter() - start
     return Made(
         [list(each.ids) for each in found],
         [list(each.said) for each in found],
@@ -335,9 +336,9 @@ class Theirs:
 
             def _generate(self, prompts: Any) -> Any:
                 registry = given.registry
-                tools, calls, start = registry.seconds, registry.calls, time.process_time()
+                tools, calls, start = registry.seconds, registry.calls, time.perf_counter()
                 found = super()._generate(prompts)
-                seconds = time.process_time() - start
+                seconds = time.perf_counter() - start
                 prompt, completion, said = found[:3]
                 self.made = Made(
                     [[*a, *b] for a, b in zip(prompt, completion, strict=True)],

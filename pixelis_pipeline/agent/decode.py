@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch  # noqa: TID253
-from transformers import DynamicCache  # noqa: TID253
+from transformers import Cache  # noqa: TID253
 
 from pixelis_pipeline.agent import nano, vocabulary
 from pixelis_pipeline.agent import tokenizer as words
-from pixelis_pipeline.agent.batch import collate
+from pixelis_pipeline.agent.batch import Batch, collate
+from pixelis_pipeline.agent.cache import Roomy
 from pixelis_pipeline.agent.grammar import ENDS
 from pixelis_pipeline.agent.pixels import GRID, TOKENS, Image
 from pixelis_pipeline.agent.policy import Said
@@ -38,7 +39,7 @@ class Conversation:
         """`copies` rows of each prompt, one after the other; what they share is read once. `images` (uint8
         RGB) are those that the prompts hold a place for, in their order. Raises ImageTokenMismatch."""
         self._model = model
-        self._past = DynamicCache(config=model.config.get_text_config())
+        self._past = Cache(layer_class_to_replicate=Roomy)
         batch = collate(prompts, images, "left")
         last = nano.hidden_states(model, batch, self._past)[:, -1]
         if copies > 1:
@@ -69,8 +70,8 @@ class Conversation:
             running = running & ~torch.isin(chosen, ends)
             if not running.any() or len(said) == tokens:
                 break
-            block, self._unread = self._unread[:, None], torch.full_like(self._unread, -1)
-            self._read([row[row >= 0].tolist() for row in block], ())
+            block, self._unread = _column(self._unread), torch.full_like(self._unread, -1)
+            self._take(block)
         rows, log_probs = torch.stack(said, 1).tolist(), torch.stack(sure, 1).tolist()
         lengths = [sum(token >= 0 for token in row) for row in rows]
         read = vocabulary.nano().decode
@@ -87,14 +88,19 @@ class Conversation:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only, in this order."""
+        if list(rows) == list(range(len(self._last))):
+            return
         chosen = torch.tensor(rows)
         self._past.batch_select_indices(chosen)
         self._attention, self._place = self._attention[chosen], self._place[chosen]
         self._last, self._unread = self._last[chosen], self._unread[chosen]
 
     def _read(self, rows: Sequence[Sequence[int]], images: Sequence[Image]) -> None:
-        """Take the next ids of each row into the cache; a row may have none. Padding stands after them."""
-        block = collate(rows, images, "right")
+        """Take the next ids of each row into the cache; a row may have none."""
+        self._take(collate(rows, images, "right"))
+
+    def _take(self, block: Batch) -> None:
+        """The same for a batch that stands by itself. Padding stands after a row's ids."""
         real = block.attention
         self._attention = torch.cat([self._attention, real], 1)
         places = block.positions + self._place[:, None]
@@ -102,7 +108,7 @@ class Conversation:
             self._model, replace(block, attention=self._attention, positions=places), self._past
         )
         count = real.sum(1)
-        last = hidden[torch.arange(len(rows)), (count - 1).clamp(min=0)]
+        last = hidden[torch.arange(len(hidden)), (count - 1).clamp(min=0)]
         self._last = torch.where((count > 0)[:, None], last, self._last)
         pictured = torch.eq(block.ids, words.token(words.IMAGE)).sum(1)
         self._place = self._place + count - pictured + pictured // TOKENS * GRID
@@ -124,8 +130,19 @@ def generate(
     return [said.text for said in Conversation(model, rows, images).say(tokens, temperature, seed)]
 
 
+def _column(tokens: torch.Tensor) -> Batch:
+    """One token a row from ids [batch], none where the id is negative: what `collate` makes of such rows."""
+    there = tokens >= 0
+    ids = torch.where(there, tokens, words.token(words.PAD))[:, None]
+    return Batch(ids, there.long()[:, None], torch.zeros(3, *ids.shape, dtype=torch.long), None, None)
+
+
 def _choose(likely: torch.Tensor, temperature: float, chance: torch.Generator) -> torch.Tensor:
     """One token a row [batch] from log-probabilities [batch, vocabulary]."""
     if temperature == 0:
         return likely.argmax(-1)
-    return torch.multinomial(likely.exp(), 1, generator=chance)[:, 0]
+    # By the inverse of the distribution function: `multinomial` draws a number for every word of the
+    # vocabulary, which at nano's size takes as long as a layer.
+    heights = likely.double().exp().cumsum(-1)
+    level = torch.rand(len(likely), 1, generator=chance, dtype=torch.float64) * heights[:, -1:]
+    return torch.searchsorted(heights, level, right=True)[:, 0].clamp(max=likely.shape[-1] - 1)

@@ -210,6 +210,15 @@ class BatchTool(Protocol):
         ...
 
 
+@runtime_checkable
+class ThreadedTool(Protocol):
+    """A backend whose calls may run in several threads at once, where `threaded` is true: what it keeps
+    between calls bears it, and most of its time goes by in native code."""
+
+    @property
+    def threaded(self) -> bool: ...
+
+
 class ToolError(ValueError):
     """A call that cannot be carried out; the text is for the policy, `kind` for who counts."""
 

@@ -16,6 +16,7 @@ from pixelis_pipeline.tools.contract import (
     Look,
     Observation,
     PropArguments,
+    ThreadedTool,
     ToolError,
     Workspace,
     mask_of,
@@ -48,6 +49,11 @@ class PixelProperties:
 
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
+
+    @property
+    def threaded(self) -> bool:
+        """As its segmenter is."""
+        return isinstance(self._segmenter, ThreadedTool) and self._segmenter.threaded
 
     @property
     def version(self) -> str:

@@ -16,6 +16,7 @@ from pixelis_pipeline.tools.contract import (
     Look,
     Observation,
     TempArguments,
+    ThreadedTool,
     Tool,
     ToolCrash,
     ToolError,
@@ -26,6 +27,7 @@ from pixelis_pipeline.tools.contract import (
     video_of,
 )
 from pixelis_pipeline.tools.deadline import within
+from pixelis_pipeline.tools.threads import side_by_side
 
 NO_TOOL = "no tool yet"
 TOOLS_OFF = "tools are off"
@@ -138,6 +140,8 @@ class Registry:
         def answers() -> list[Observation | ToolError]:
             if isinstance(tool, BatchTool):
                 return list(tool.batch(calls))
+            if isinstance(tool, ThreadedTool) and tool.threaded:
+                return side_by_side(lambda call: _answer(tool, *call), calls)
             return [_answer(tool, *call) for call in calls]
 
         try:

@@ -5,6 +5,7 @@ Several separate things in one box are all in the mask, unless points say which 
 alone are answered by boxes that grow around them until the thing no longer reaches beyond.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -36,10 +37,13 @@ FILL = 0.1  # of a box around points: a thing of this share or more is not too s
 DOUBT = 0.05  # no cut with a lower score is a thing
 REACHES = (0.04, 0.065, 0.1, 0.16, 0.25, 0.4)  # of the image's longer side: half a box around points
 NOTHING = "nothing stands out in the box"
+KEPT = 64  # cuts; a crop takes up to 100 kB with its cut
 
 
 class GrabCut:
     """OpenCV's GrabCut, seeded, on a padded and downscaled crop."""
+
+    threaded = True  # OpenCV seeds the random numbers of each thread, and keeps nothing else
 
     @property
     def version(self) -> str:
@@ -100,6 +104,14 @@ def spots_of(arguments: SegArguments, width: int, height: int) -> Spots:
     return tuple((x * (width - 1) // WIRE, y * (height - 1) // WIRE) for x, y in arguments.points)
 
 
+@lru_cache(KEPT)
+def cut_of(crop: bytes, size: tuple[int, int], box: Pixels, seeds: bytes | None, drawn: bool) -> Cut:
+    """`best_cut` of a crop (uint8 RGB) of (height, width) and seeds (uint8, 0 or 1), both as their bytes. The
+    last few are kept: what is cut out is measured next, and rollouts of one question look at the same box."""
+    sure = None if seeds is None else np.frombuffer(seeds, np.uint8).reshape(size).astype(bool)
+    return best_cut(np.frombuffer(crop, np.uint8).reshape(*size, 3), box, sure, drawn)
+
+
 def _within(image: Array, box: Pixels, spots: Spots, drawn: bool = True) -> tuple[Array, Cut]:
     """The mask [height, width] of what stands out in a box, and the cut it comes from. With `spots`, only
     the pieces that hold one. `drawn`: somebody drew the box around a thing."""
@@ -119,7 +131,7 @@ def _within(image: Array, box: Pixels, spots: Spots, drawn: bool = True) -> tupl
     radius = max(1, round(SEED * max(inner[2] - x, inner[3] - y)))
     for at_x, at_y in spots:
         cv2.circle(seeds, (int((at_x + 0.5 - x0) * sx), int((at_y + 0.5 - y0) * sy)), radius, 1, -1)
-    cut = best_cut(small, inner, seeds.astype(bool) if spots else None, drawn)
+    cut = cut_of(small.tobytes(), (high, wide), inner, seeds.tobytes() if spots else None, drawn)
     soft = cv2.resize(cut.mask.astype(np.uint8) * 255, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
     mask = np.zeros((height, width), bool)
     mask[top:bottom, left:right] = soft[top - y0 : bottom - y0, left - x0 : right - x0] > 127

@@ -13,16 +13,19 @@ from pixelis_pipeline.media.clip import Clip
 from pixelis_pipeline.media.errors import MediaError
 from pixelis_pipeline.records import Action, canonical
 from pixelis_pipeline.settings import ToolSettings
+from pixelis_pipeline.tools import threads
 from pixelis_pipeline.tools.contract import (
     ARGUMENTS,
     BatchTool,
     Observation,
+    ThreadedTool,
     ToolCrash,
     ToolError,
     Workspace,
     pixels_of,
     spoken,
 )
+from pixelis_pipeline.tools.prop import PixelProperties
 from pixelis_pipeline.tools.registry import (
     NO_TOOL,
     TOOLS_OFF,
@@ -30,6 +33,7 @@ from pixelis_pipeline.tools.registry import (
     default_registry,
     disabled_registry,
 )
+from pixelis_pipeline.tools.seg import GrabCut
 from pixelis_pipeline.tools.zoom import LanczosZoom, crop_digest
 
 REGISTRY = default_registry()
@@ -56,6 +60,7 @@ class Recording:
     """A tool that remembers what reached it, and answers with `answer`."""
 
     version = "recording/1"
+    threaded = False
 
     def __init__(self, answer: Callable[[Workspace, Any], Any] = lambda *_: Observation({}, "")) -> None:
         self.seen: list[Any] = []
@@ -357,6 +362,43 @@ def test_a_batch_tool_is_asked_once_for_all_that_can_be_asked() -> None:
         for level, call in zip((9, 9, 9, 0, 7, 8), calls, strict=True)
     ]
     assert [seen.output for seen in alone] == [seen.output for seen in together]
+
+
+def test_calls_of_a_threaded_tool_are_made_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call waits for another one: made one after the other, they would never end."""
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    meet = threading.Barrier(2)
+
+    def answer(workspace: Workspace, _: object) -> Observation:
+        meet.wait(60)
+        if not (level := int(workspace.images[0].mean())):
+            raise ToolError("all black")
+        return Observation({"grey": level}, f"{level}")
+
+    tool = Recording(answer)
+    tool.threaded = True
+    together = Registry({"OCR": tool}).call_all([(grey(k), Action("OCR", {})) for k in (4, 0, 2, 1)])
+    assert [seen.output.get("grey") for seen in together] == [4, None, 2, 1]
+    tool.answer = lambda *_: meet.wait(60) and {}
+    with pytest.raises(ToolCrash, match="OCR: TypeError"):
+        Registry({"OCR": tool}).call_all([(grey(k), Action("OCR", {})) for k in (4, 2)])
+
+
+def test_threads_that_never_end_are_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    held = threading.Event()
+    tool = Recording(lambda *_: held.wait())
+    tool.threaded = True
+    registry = Registry({"OCR": tool}, ToolSettings(seconds=0.05))
+    with pytest.raises(ToolCrash, match="OCR: TimeoutError"):
+        registry.call_all([(grey(k), Action("OCR", {})) for k in range(3)])
+    held.set()
+
+
+def test_prop_is_threaded_where_its_segmenter_is() -> None:
+    tool = PixelProperties(GrabCut())
+    assert isinstance(tool, ThreadedTool) and tool.threaded
+    assert not PixelProperties(Recording()).threaded
 
 
 def test_calls_that_are_all_refused_reach_no_batch_tool() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pixelis_pipeline.tools.contract import SegArguments, ToolError, Workspace
 from pixelis_pipeline.tools.cut_quality import sharpness, tidy, tightness
-from pixelis_pipeline.tools.seg import GrabCut, spots_of
+from pixelis_pipeline.tools.seg import GrabCut, cut_of, spots_of
 from pixelis_pipeline.verify.metrics import mask_iou
 from pixelis_pipeline.world.scene import draw_scene
 
@@ -114,7 +114,23 @@ def test_the_same_call_gives_the_same_bytes() -> None:
         SegArguments(box=BOTH, points=(ON_BLUE,)),
     ]
     first = [TOOL(Workspace([image]), call).output for call in calls]
+    cut_of.cache_clear()
     assert [GrabCut()(Workspace([image.copy()]), call).output for call in reversed(calls)] == first[::-1]
+
+
+def test_a_cut_that_is_kept_is_that_of_this_picture_this_box_and_these_points() -> None:
+    image, _, blue = two_things()
+    asked = [(image, ON_RED), (image, ON_BLUE), (image[::-1].copy(), ON_RED), (image[:, ::-1].copy(), ON_RED)]
+
+    def masks() -> list[np.ndarray]:
+        return [found(shown, box=BOTH, points=[point]) for shown, point in asked]
+
+    cut_of.cache_clear()
+    first = masks()
+    assert cut_of.cache_info().misses == len(asked)
+    assert all(np.array_equal(one, other) for one, other in zip(masks(), first, strict=True))
+    assert cut_of.cache_info().hits == len(asked)
+    assert mask_iou(first[1], blue) > 0.95 and mask_iou(first[3], blue[:, ::-1]) > 0.95
 
 
 def test_huge_and_flat_pictures_are_answered() -> None:
