@@ -11,7 +11,7 @@ from transformers import DynamicLayer  # noqa: TID253
 ROOM = 64  # tokens of room that new memory has
 
 
-class Roomy(DynamicLayer):  # type: ignore[misc]
+class Roomy(DynamicLayer):
     """Reads like its base, of which `keys` and `values` are then the filled parts of larger tensors."""
 
     def __init__(self, **given: Any) -> None:
@@ -29,9 +29,8 @@ class Roomy(DynamicLayer):  # type: ignore[misc]
         if not self._whole or stop > self._whole[0].shape[-2]:
             batch, heads, _, width = key_states.shape
             room = [key_states.new_empty(batch, heads, stop + ROOM, width) for _ in "kv"]
-            for new, held in zip(room, (self.keys, self.values), strict=True):
-                if start:
-                    new[:, :, :start] = held
+            if start and self.keys is not None and self.values is not None:
+                room[0][:, :, :start], room[1][:, :, :start] = self.keys, self.values
             self._whole = tuple(room)
         for whole, new in zip(self._whole, (key_states, value_states), strict=True):
             whole[:, :, start:stop] = new
