@@ -3,13 +3,16 @@
 import re
 
 import numpy as np
+import pytest
 import torch
 
 from pixelis_pipeline.agent import tokenizer
 from pixelis_pipeline.agent.pixels import FRAMES, GRID
 from pixelis_pipeline.media.colour import colour_shares
 from pixelis_pipeline.tools.contract import to_wire
+from pixelis_pipeline.world.clip import Actor, film
 from pixelis_pipeline.world.scene import Scene
+from pixelis_pipeline.world.shapes import SHAPES, outline
 from training.base import data, reels, skills
 from training.base.scenes import KINDS, TINTS, cells, draw
 
@@ -107,6 +110,18 @@ def test_a_cell_holds_what_covers_it():
                 assert (KINDS[told.kind[here]], TINTS[told.tint[here]]) == (thing.shape, thing.colour)
                 assert tuple(told.box[here]) == wire(scene, thing.box)
         assert set(np.unique(told.kind)) <= set(range(len(KINDS)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_large_thing_that_moves_to_the_rim_stays_in_the_picture(shape):
+    wide, high = size = (256, 288)
+    rim = np.array([(x, y) for x in (-9, 0.5 * wide, wide + 9) for y in (-9, 0.5 * high, high + 9)])
+    for angle in range(0, 360, 17):
+        corners = outline(shape, (0, 0), 0.035 * wide**2, angle)
+        path = reels.inside(rim, corners, size)
+        actor = Actor(shape, "red", 0.035 * wide**2, angle, path, np.ones(len(path), bool))
+        frames, _ = film(np.random.default_rng(0), wide, high, [actor])
+        assert len(frames) == len(rim) and (path[4] == rim[4]).all()
 
 
 def films(count: int) -> list[reels.Reel]:

@@ -18,6 +18,7 @@ WAYS = {"left": (-1, 0), "right": (1, 0), "upwards": (0, -1), "downwards": (0, 1
 RATES = (1, 2, 4, 5, 8, 10, 12, 15, 24, 25, 30)  # frames a second
 WORLD = 0.4  # the share of films that are as long and as fast as the embedded world's
 DRIFT = 48  # pixels that a moving camera may go
+ROOM = 2  # pixels around an outline that its stamp may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,12 @@ def _path(rng: Rng, middle: Array, way: str, times: Array, reach: float) -> Arra
     return np.asarray(middle + eased * np.array(WAYS[way] if way else (0, 0)) * rng.uniform(0.7, 1.0) * reach)
 
 
+def inside(path: Array, corners: Array, size: tuple[int, int]) -> Array:
+    """The way of a thing whose outline has these corners around its centre, kept in a picture of (width,
+    height): a large thing that moves towards the rim ends there, with the room that its stamp takes."""
+    return np.asarray(np.clip(path, ROOM - corners.min(0), size - corners.max(0) - ROOM))
+
+
 def _span(rng: Rng, times: Array) -> Array:
     """When a thing that comes and goes is seen: in one of the shown frames at least."""
     while True:
@@ -81,7 +88,9 @@ def draw(rng: Rng) -> Reel:
         seen = _span(rng, times) if passing and n else np.ones(FRAMES, bool)
         path = _path(rng, lanes[n] * (wide, high), way, times, 0.11 * min(wide, high))
         area = min(wide, high) ** 2 * float(np.exp(rng.uniform(np.log(0.008), np.log(0.035))))
-        actors.append(Actor(shape, colour, area, float(rng.uniform(0, 360)), path, seen))
+        angle = float(rng.uniform(0, 360))
+        path = inside(path, outline(shape, (0, 0), area, angle), (wide, high))
+        actors.append(Actor(shape, colour, area, angle, path, seen))
         ways.append(way)
     frames, tracks = film(rng, wide, high, actors, drift)
     scenes = []
