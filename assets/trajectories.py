@@ -126,13 +126,11 @@ def _phases(project: Project, given: argparse.Namespace) -> "tuple[str, list[str
     from evaluation.report import trajectories
     from evaluation.report.pictures import budget
     from evaluation.report.wording import policy_name
-    from evaluation.scores import arm
+    from evaluation.scores import arm, phases
 
     stored = _stored(project, given.policies)
-    if given.policies:
-        arms = list(dict.fromkeys(arm(p) for part in stored.values() for p in part))
-    else:
-        arms = trajectories.phases(p for part in stored.values() for p in part)
+    asked = list(dict.fromkeys(arm(p) for part in stored.values() for p in part))
+    arms = asked if given.policies else phases(asked)
     if not arms:
         raise StageError(
             f"only controls were asked ({', '.join(stored)}): `pixelis run` asks the policies, or name these"
