@@ -108,8 +108,9 @@ def _sets(work: Work) -> list[PredictionSet]:
     kinds=("scipy",),
 )
 def benchmark_scores(work: Work) -> Iterator[Outcome[Cell]]:
-    """Accuracy, RaPR, chain length and valid calls with intervals, and the paired differences to the
-    controls. Every cell names the predictions it was computed from."""
+    """Accuracy, RaPR, chain length and valid calls with intervals, and the paired differences of each phase
+    of training to the one before it and to the controls. Every cell names the predictions it was computed
+    from."""
     from evaluation.comparisons import Comparison, compare
     from evaluation.scores import score
 
@@ -136,15 +137,15 @@ class Page:
     "benchmark_report",
     record=Page,
     group="measurements",
-    inputs=("benchmark_scores", "predictions", "sft_policy", "quality_funnel"),
+    inputs=("benchmark_scores", "predictions", "sft_policy", "rft_policy", "quality_funnel"),
     conserves=(),
     settings=("evaluation", "media", "profile"),
     kinds=("html",),
     stable=False,
 )
 def benchmark_report(work: Work) -> Iterator[Outcome[Page]]:
-    """One self-contained HTML page: the numbers with their intervals, the curves, the funnel of the data,
-    and for each question the picture, the steps drawn on it and the ids to trace."""
+    """One self-contained HTML page: the numbers of every phase with their intervals, the curves, the funnel
+    of the data, and for each question the picture, the steps drawn on it and the ids to trace."""
     from evaluation.comparisons import Comparison
     from evaluation.report import Curve, report, summary
     from pixelis_pipeline.verify.draw import draw_steps
@@ -154,6 +155,8 @@ def benchmark_report(work: Work) -> Iterator[Outcome[Page]]:
     cells = list(artifact.records(scores, Cell))
     points = next(iter(work.read("sft_policy", Checkpoint))).about["curve"]
     steps = tuple(int(p["step"]) for p in points)
+    reinforced = next(iter(work.read("rft_policy", Checkpoint))).about["steps"]
+    taken = {"sft": steps[-1] if steps else 0, "rft": len(reinforced)}
     curves = [Curve(name, steps, tuple(float(p[name]) for p in points)) for name in ("train", "dev")]
     made = [p for each in _sets(work) for p in each.predictions]
     records = ancestors(work.project.ledger, work.inputs)
@@ -164,7 +167,7 @@ def benchmark_report(work: Work) -> Iterator[Outcome[Page]]:
         curves,
         list(work.read("quality_funnel", Row)),
         from_table(Example, pq.read_table(work.folders("quality_funnel")[0] / EXAMPLES)),
-        _context(work, records),
+        _context(work, records, taken),
         work.project.media.view,
         partial(draw_steps, max_side=480),
     )
@@ -175,7 +178,7 @@ def benchmark_report(work: Work) -> Iterator[Outcome[Page]]:
     yield Accepted(identity, (Page(identity, tuple(c.id for c in cells), "report.html"),))
 
 
-def _context(work: Work, records: list[RunRecord]) -> Any:
+def _context(work: Work, records: list[RunRecord], steps: dict[str, int]) -> Any:
     from evaluation.report import Context
 
     root = work.project.root
@@ -192,13 +195,14 @@ def _context(work: Work, records: list[RunRecord]) -> Any:
         commit=git["commit"] + (f" with uncommitted changes {git['dirty']}" if git["dirty"] else ""),
         environment=code.environment(root),
         versions={f"{r.asset} [{r.partition}]": r.version for r in records},
+        steps=steps,
         bit_stable=(
             "Every artifact from the raw sources to the training splits: the same seeds give the same data "
             "versions on any machine with this environment.",
             "Scores and this page, given the stored predictions.",
         ),
         not_bit_stable=(
-            "The fine-tuned weights: equal on one machine with one number of threads, not across machines.",
+            "The weights of a phase: equal on one machine with one number of threads, not across machines.",
             "Predictions, as far as the weights differ.",
         ),
     )

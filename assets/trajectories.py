@@ -30,8 +30,9 @@ examples:
 
 The page is one file that fetches nothing. Each column has the picture with that policy's own steps, numbered
 from 0 as in the list below it: the calls, whether they were valid, what the policy heard, and what the step
-added to the reward. Of held-out questions that is answer and penalty, by the settings in force; curiosity and
-coherence are measured while a policy is reinforced, and stand in the rollouts of --training.
+added to the reward. Of held-out questions that is answer and penalty, by the settings in force and by what
+SFT found each tool to count, which an invalid call costs so many times as much; curiosity and coherence are
+measured while a policy is reinforced, and stand in the rollouts of --training.
 A question is gained where the first policy is wrong and the last one right, lost where one before the last is
 right and the last wrong.
 """
@@ -126,13 +127,11 @@ def _phases(project: Project, given: argparse.Namespace) -> "tuple[str, list[str
     from evaluation.report import trajectories
     from evaluation.report.pictures import budget
     from evaluation.report.wording import policy_name
-    from evaluation.scores import arm
+    from evaluation.scores import arm, phases
 
     stored = _stored(project, given.policies)
-    if given.policies:
-        arms = list(dict.fromkeys(arm(p) for part in stored.values() for p in part))
-    else:
-        arms = trajectories.phases(p for part in stored.values() for p in part)
+    asked = list(dict.fromkeys(arm(p) for part in stored.values() for p in part))
+    arms = asked if given.policies else phases(asked)
     if not arms:
         raise StageError(
             f"only controls were asked ({', '.join(stored)}): `pixelis run` asks the policies, or name these"
@@ -146,15 +145,17 @@ def _phases(project: Project, given: argparse.Namespace) -> "tuple[str, list[str
     else:
         keys = _chosen(runs, given)
     titles = [policy_name(name) for name in arms]
-    most_bytes, drawn = budget(len(keys) * len(arms)), draw(project)
-    rows = [trajectories.row(runs[key], titles, drawn, most_bytes, _earned(project)) for key in keys]
+    most_bytes, drawn, counted = budget(len(keys) * len(arms)), draw(project), _scalers(project)
+    earned = _earned(project, counted)
+    rows = [trajectories.row(runs[key], titles, drawn, most_bytes, earned) for key in keys]
     counts = Counter(trajectories.outcome(each) for each in runs.values())
     told = ", ".join(f"{counts[kind]} {kind}" for kind in trajectories.OUTCOMES)
     lead = [
         f"{len(rows)} of {len(runs)} held-out questions. From {titles[0]} to {titles[-1]}: {told}.",
         "Each picture has its own column's steps on it, numbered as below it. Rewards are the answer and the "
-        "penalty of invalid and surplus calls, by the settings in force; curiosity and coherence are "
-        "measured during reinforcement: pixelis trajectories --training rft.",
+        "penalty of invalid and surplus calls, by the settings in force"
+        + (" and, as in reinforcement, by what SFT found each tool to count" if counted else "")
+        + "; curiosity and coherence are measured during reinforcement: pixelis trajectories --training rft.",
     ]
     return " beside ".join(titles), lead, rows
 
@@ -198,13 +199,27 @@ def _stored(project: Project, wanted: str | None) -> dict[str, list[Prediction]]
     }
 
 
-def _earned(project: Project) -> Any:
+def _scalers(project: Project) -> Mapping[str, float]:
+    """What SFT found each tool to count, as reinforcement reads it; nothing without a fine-tuned policy."""
+    from training.frozen import Changed
+    from training.sft import scalers
+
+    if project.ledger.current("sft_policy") is None:
+        return {}
+    exports = project.ledger.folder("sft_policy") / "exports"
+    try:
+        return scalers.read(exports) if (exports / scalers.FILE).is_file() else {}
+    except Changed as error:
+        raise StageError(str(error)) from error
+
+
+def _earned(project: Project, scalers: Mapping[str, float]) -> Any:
     """What a prediction earns by answer and penalty."""
     from evaluation.report.trajectories import Earned
     from training.rft.rewards import rewards, unseen
 
     def earned(prediction: Prediction) -> "Earned":
-        found = rewards(*unseen([prediction]), project.settings.reward)
+        found = rewards(*unseen([prediction]), project.settings.reward, scalers=scalers)
         steps = tuple({"penalty": -float(each)} for each in found.penalty_steps[0])
         return Earned({"answer": float(found.answer[0]), "penalty": -float(found.penalty[0])}, steps)
 

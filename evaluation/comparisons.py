@@ -9,6 +9,7 @@ from typing import cast
 
 from evaluation.majority import MAJORITY
 from evaluation.scores import (
+    BASE,
     METRICS,
     TOOLS_OFF,
     Cell,
@@ -18,6 +19,7 @@ from evaluation.scores import (
     PredictionSet,
     group,
     per_question,
+    phases,
     reported,
     score_one,
 )
@@ -61,23 +63,34 @@ def _stronger_majority(groups: Mapping[Key, Group], benchmark: str) -> str | Non
     return max(present, key=right, default=None)
 
 
-def compare(
-    sets: Sequence[PredictionSet], settings: EvaluationSettings, policy: str = "sft", base: str = "base"
-) -> tuple[Comparison, ...]:
-    """`policy` against `base`, against the stronger majority answer and against itself with the tools
-    off, on every slice of every benchmark it ran on; controls without predictions are left out.
+def _controls(groups: Mapping[Key, Group], benchmark: str) -> dict[str, list[str]]:
+    """What each phase is compared with on a benchmark, of what answered there; the base with nothing."""
+    order = phases(name for of, name, _ in groups if of == benchmark)
+    majority = _stronger_majority(groups, benchmark)
+    found: dict[str, list[str]] = {}
+    for place, name in enumerate(order):
+        before, after = order[:place], order[: place + 1]
+        off = [each + TOOLS_OFF for each in after if (benchmark, each + TOOLS_OFF, "all") in groups]
+        others = [*before[-1:], *before[:1], *([majority] if majority else []), *off[-1:]]
+        found[name] = list(dict.fromkeys(others)) if name != BASE else []
+    return found
+
+
+def compare(sets: Sequence[PredictionSet], settings: EvaluationSettings) -> tuple[Comparison, ...]:
+    """Each phase of training after the base against the phase before it, against the first one, against the
+    stronger majority answer, and against itself with the tools off, or the latest phase before it that was
+    asked so; on every slice of every benchmark. Who gave no answers is left out.
 
     Raises ValueError where two arms did not answer the same questions.
     """
     groups = group(sets)
-    made = []
-    for (benchmark, name, part), ours in groups.items():
-        if name != policy:
-            continue
-        for control in (base, _stronger_majority(groups, benchmark), policy + TOOLS_OFF):
-            theirs = groups.get((benchmark, control, part)) if control else None
-            if control and theirs:
-                made.append(difference(ours, theirs, (policy, control, benchmark, part), settings))
+    controls = {of: _controls(groups, of) for of in {benchmark for benchmark, _, _ in groups}}
+    made = [
+        difference(ours, groups[benchmark, control, part], (name, control, benchmark, part), settings)
+        for (benchmark, name, part), ours in groups.items()
+        for control in controls[benchmark].get(name, ())
+        if (benchmark, control, part) in groups
+    ]
     return adjusted(made)
 
 

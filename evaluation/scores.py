@@ -5,11 +5,12 @@ computed from, and `comparisons.recompute` makes it again from those. The unit i
 seeds each question counts once, with its mean over the seeds.
 
 A cell's id reads `metric/arm/benchmark/slice`. An arm is a policy, `-tools-off` behind it where every
-call was refused; a slice is `all`, `task=...` or `source=...`.
+call was refused; a slice is `all`, `task=...` or `source=...`. Policies that are phases of one training have
+an order.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -23,6 +24,8 @@ from pixelis_pipeline.settings import EvaluationSettings
 MetricName = Literal["accuracy", "rapr", "chain_length", "valid_call_rate"]
 VISUAL_TOOLS = frozenset(get_args(ActionName))
 TOOLS_OFF = "-tools-off"
+BASE = "base"
+PHASES = (BASE, "sft", "rft")
 Array = np.ndarray[Any, Any]
 
 
@@ -87,6 +90,13 @@ METRICS: dict[MetricName, Metric] = {
 def arm(prediction: Prediction) -> str:
     """The policy's name, marked where its tools were off."""
     return prediction.policy if prediction.tools else prediction.policy + TOOLS_OFF
+
+
+def phases(arms: Iterable[str]) -> list[str]:
+    """The arms that are phases of one training, in its order: no majority answer, nothing with tools off."""
+    found = {name for name in arms if name not in MAJORITY and not name.endswith(TOOLS_OFF)}
+    known = [name for name in PHASES if name in found]
+    return known + sorted(found.difference(known))
 
 
 def slices(question: Question) -> tuple[str, str, str]:

@@ -18,7 +18,7 @@ from evaluation.scores import Array, arm
 from pixelis_pipeline.columns import from_table, to_table
 from pixelis_pipeline.ledger import dvc, files
 from pixelis_pipeline.records import Json, Prediction
-from pixelis_pipeline.settings import EvaluationSettings, StudySettings
+from pixelis_pipeline.settings import EvaluationSettings, PidSettings, StudySettings
 
 PREDICTIONS, STEPS, ABOUT = "predictions.parquet", "steps.parquet", "study.json"
 FILES = (PREDICTIONS, STEPS, ABOUT)
@@ -50,6 +50,11 @@ class Evidence:
     def study(self) -> StudySettings:
         """The corridor, and how much of a run is warm-up."""
         return StudySettings.model_validate(self.about["settings"]["study"])
+
+    @cached_property
+    def controller(self) -> PidSettings:
+        """Of β: its target, and how it averages the divergence."""
+        return PidSettings.model_validate(self.about["settings"]["pid"])
 
     def runs(self, method: str) -> Iterator[tuple[int, dict[str, Array]]]:
         """(seed, columns by name [steps]) of each reinforcement by `method`, in order."""

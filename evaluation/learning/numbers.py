@@ -128,39 +128,69 @@ def _numbers(name: str, held: Group, settings: EvaluationSettings) -> Json:
 
 
 def divergence(evidence: Evidence) -> Json:
-    """Token KL after warm-up: nats a token said, k3, the mean over each step's batch. `with_pid` are the runs
-    of the whole method, `beta_held` those of the same with β left at its start; median and 95th percentile
-    are over their steps, `within` the share of steps in the corridor, `over` that beyond the limit."""
-    study = evidence.study
+    """Token KL after warm-up, in nats a token said: `with_pid` are the runs of the whole method, `beta_held`
+    those of the same with β left at its start.
+
+    The corridor is judged on `smoothed`, the controller's own moving average, which is all that it sees and
+    steers. `raw` are the means over single steps' batches (k3): a few prompts scatter about the average by
+    most of its size, whatever β is, so no controller can hold their 95th percentile. Both are stated."""
+    study, controller = evidence.study, evidence.controller
     found: Json = {
         "corridor": [study.low, study.high],
         "limit": study.limit,
-        "target": evidence.about["settings"]["pid"]["target"],
+        "judged": "smoothed",
+        "ema": controller.ema,
+        "target": controller.target,
         "warm_up": study.warm_up,
     }
     for name, method in (("with_pid", RFT_FULL), ("beta_held", HELD)):
-        runs = {
-            seed: columns["kl"][columns["step"] >= study.warm_up] for seed, columns in evidence.runs(method)
-        }
-        runs = {seed: kl for seed, kl in runs.items() if kl.size}
-        whole = np.concatenate(list(runs.values())) if runs else np.zeros(0)
+        runs = {seed: _after(study.warm_up, columns, evidence) for seed, columns in evidence.runs(method)}
+        runs = {seed: both for seed, both in runs.items() if both.size}
+        whole = np.concatenate([np.zeros((2, 0)), *runs.values()], axis=1)
         found[name] = {
             "method": method,
             "seeds": len(runs),
-            **_spread(whole, evidence),
-            "runs": [{"seed": seed, **_spread(kl, evidence)} for seed, kl in runs.items()],
+            **_both(whole, evidence),
+            "runs": [{"seed": seed, **_both(both, evidence)} for seed, both in runs.items()],
         }
     return found
 
 
+def smoothed(run: Mapping[str, Array], ema: float) -> Array:
+    """The controller's moving average of `kl` after each step of a run [steps], whether it steers or not
+    (`training/rft/pid.py`): from the first value on, and unmoved by a step that dropped every group."""
+    found, average = [], None
+    for kl, dropped in zip(run["kl"], run["filtered"], strict=True):
+        if dropped < 1:
+            average = kl if average is None else ema * average + (1 - ema) * kl
+        found.append(average or 0.0)
+    return np.array(found)
+
+
+def _after(warm_up: int, run: Mapping[str, Array], evidence: Evidence) -> Array:
+    """[2, steps]: the moving average, and the steps' own values, from the end of the warm-up on."""
+    both = np.stack([smoothed(run, evidence.controller.ema), run["kl"]])
+    return both[:, run["step"] >= warm_up]
+
+
+def _both(both: Array, evidence: Evidence) -> Json:
+    return {
+        "steps": both.shape[1],
+        "smoothed": _spread(both[0], evidence),
+        "raw": _spread(both[1], evidence),
+    }
+
+
 def _spread(kl: Array, evidence: Evidence) -> Json:
+    """Over steps: median, 95th percentile, the standard deviation as a share of the mean (`scatter`), and
+    the share of steps in the corridor (`within`) and beyond the limit (`over`)."""
     if not kl.size:  # ended before the warm-up was over
-        return {"steps": 0, "median": None, "p95": None, "within": None, "over": None}
+        return dict.fromkeys(("median", "p95", "scatter", "within", "over"))
     study = evidence.study
     return {
-        "steps": int(kl.size),
         "median": _rounded(np.median(kl)),
         "p95": _rounded(np.percentile(kl, 95)),
+        "scatter": _rounded(kl.std() / kl.mean()) if kl.mean() else 0.0,
         "within": _rounded(((kl >= study.low) & (kl <= study.high)).mean()),
         "over": _rounded((kl > study.limit).mean()),
     }

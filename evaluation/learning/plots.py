@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evaluation.learning.evidence import Evidence
-from evaluation.learning.numbers import HELD, LABELS, RFT_BASE, RFT_FULL
+from evaluation.learning.numbers import HELD, LABELS, RFT_BASE, RFT_FULL, smoothed
 from evaluation.scores import Array
 from pixelis_pipeline.records import Json
 
@@ -61,8 +61,11 @@ def _kl(axes: Axes, evidence: Evidence) -> None:
     for method, colour in ((RFT_FULL, BLUE), (HELD, RED)):
         for n, (_, run) in enumerate(evidence.runs(method)):
             label = "with PID" if method == RFT_FULL else "β held at its start"
-            axes.plot(run["step"], run["kl"], color=colour, linewidth=1, label=None if n else label)
-    axes.set(xlabel="step", ylabel="KL, nats a token", ylim=(0, None))
+            average = smoothed(run, evidence.controller.ema)
+            axes.plot(run["step"], run["kl"], color=colour, linewidth=0.7, alpha=0.35)
+            axes.plot(run["step"], average, color=colour, linewidth=1.8, label=None if n else label)
+    axes.set(xlabel="step (thin: single steps; bold: the controller's moving average)")
+    axes.set(ylabel="KL, nats a token", ylim=(0, None))
     axes.legend(frameon=False, ncols=3, fontsize=8)
 
 

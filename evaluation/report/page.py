@@ -13,7 +13,7 @@ from evaluation.report import template, trajectories, wording
 from evaluation.report.inputs import Context, Curve
 from evaluation.report.pictures import budget, thumbnail
 from evaluation.report.plots import accuracy_plot, curve_plot, funnel_plot
-from evaluation.scores import Cell, arm
+from evaluation.scores import Cell, arm, phases
 from pixelis_pipeline.records import Json, Media, Prediction, Question, Step
 
 CHAIN_METRICS = ("chain_length", "rapr", "valid_call_rate")
@@ -23,7 +23,7 @@ MOST_LANES = 6  # questions shown phase by phase
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One question on the page: the first prediction of each arm, the reported policy's first."""
+    """One question on the page: the first prediction of each arm, the last phase's first."""
 
     question: Question
     predictions: tuple[Prediction, ...]
@@ -40,7 +40,8 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Accuracies of several arms over some slices; a row is (name, cells by arm, difference to base)."""
+    """Accuracies of several arms over some slices; a row is (name, cells by arm, difference of the first arm
+    to the second)."""
 
     title: str
     rows: tuple[tuple[str, dict[str, Cell], Comparison | None], ...]
@@ -74,28 +75,30 @@ def report(
     pixels: Callable[[Media], np.ndarray[Any, Any]],
     draw: Callable[[np.ndarray[Any, Any], Sequence[Step]], bytes],
     *,
-    policy: str = "sft",
     benchmark: str = "capabilities",
 ) -> str:
-    """The page about `policy` on `benchmark`, as HTML.
+    """The page about the phases of training on `benchmark`, the last one first, as HTML.
 
     `pixels` gives a question's image (uint8 [height, width, 3]), `draw` the PNG of it with steps drawn
-    on it. Equal arguments give equal bytes. Raises LookupError where the policy has no accuracy on the
-    benchmark, or where a prediction behind it is not among `predictions`.
+    on it. Equal arguments give equal bytes. Raises LookupError where no phase has an accuracy on the
+    benchmark, or where a prediction behind one is not among `predictions`.
     """
     here = [cell for cell in cells if cell.benchmark == benchmark]
     by_id = {cell.id: cell for cell in here}
+    by_phase = phases(cell.policy for cell in here)
+    if not by_phase:
+        raise LookupError(f"no accuracy of any phase on {benchmark}; there are {sorted(by_id)[:5]}")
+    policy, *before = reversed(by_phase)
+    overall = [c for c in comparisons if c.cell.benchmark == benchmark and c.cell.slice == "all"]
+    overall.sort(key=lambda c: -by_phase.index(c.cell.policy))
     against = [c for c in comparisons if c.cell.benchmark == benchmark and c.cell.policy == policy]
-    headline = by_id.get(f"accuracy/{policy}/{benchmark}/all")
-    if headline is None:
-        raise LookupError(f"no accuracy of {policy} on {benchmark}; there are {sorted(by_id)[:5]}")
-    overall = [c for c in against if c.cell.slice == "all"]
-    arms = [policy, *(c.control for c in overall)]
+    controls = dict.fromkeys(c.control for c in overall if c.control not in by_phase)
+    arms = [policy, *before, *controls]
     accuracies = [by_id[f"accuracy/{name}/{benchmark}/all"] for name in arms]
+    headline = accuracies[0]
     questions = _questions(accuracies, predictions)
     behind = set(headline.predictions)
     stages = [row for row in funnel if row.source == ALL]
-    by_phase = trajectories.phases(predictions)
     runs = trajectories.by_question((p for p in predictions if p.tools), by_phase)
     lanes = trajectories.chosen(runs, MOST_LANES) if len(by_phase) > 1 else []
     most_bytes = budget(len(questions) + len(lanes) * len(by_phase))
@@ -120,7 +123,9 @@ def report(
         headline=headline,
         overall=overall,
         arms=arms,
-        plot=accuracy_plot(accuracies, [wording.policy_name(name) for name in arms]),
+        accuracies=accuracies,
+        change=next((c for c in against if c.cell.slice == "all" and c.control in before[:1]), None),
+        plot=accuracy_plot(accuracies, [wording.policy_name(name) for name in arms], len(by_phase)),
         tables=[_table(kind, arms, here, against) for kind in ("task", "source")],
         chains={name: {m: by_id.get(f"{m}/{name}/{benchmark}/all") for m in CHAIN_METRICS} for name in arms},
         chain_metrics=CHAIN_METRICS,

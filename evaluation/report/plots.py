@@ -78,13 +78,14 @@ def _plot(title: str, height: float, draw: Callable[[Axes], None]) -> Markup:
     return _fragment(out.getvalue(), title)
 
 
-def accuracy_plot(cells: Sequence[Cell], labels: Sequence[str]) -> Markup:
-    """Accuracies in percent with their intervals, one row each, the first on top and in blue."""
+def accuracy_plot(cells: Sequence[Cell], labels: Sequence[str], phases: int) -> Markup:
+    """Accuracies in percent with their intervals, one row each, the first on top; so many of them are phases
+    of training and blue, the others grey."""
 
     def draw(axes: Axes) -> None:
         for row, cell in enumerate(cells):
             value, low, high = (100 * x for x in (cell.value, cell.low, cell.high))
-            colour = GREY if row else BLUE
+            colour = BLUE if row < phases else GREY
             axes.plot([low, high], [row, row], color=colour, linewidth=3, solid_capstyle="round")
             axes.plot([value], [row], "o", color=colour, markersize=9)
             axes.annotate(f"{value:.1f}", (value, row), (0, 9), textcoords="offset points", ha="center")

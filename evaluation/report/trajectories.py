@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evaluation.majority import MAJORITY
 from evaluation.report import template
 from evaluation.report.pictures import thumbnail
 from evaluation.scores import arm
@@ -17,7 +16,6 @@ from pixelis_pipeline.records import Prediction, Question, Step
 
 Outcome = Literal["gained", "lost", "kept", "never"]
 OUTCOMES: tuple[Outcome, ...] = ("gained", "lost", "kept", "never")
-PHASES = ("base", "sft", "rft")
 Draw = Callable[[Question, Sequence[Step]], bytes]
 
 
@@ -57,13 +55,6 @@ class Row:
     question: Question | None
     columns: tuple[Column, ...]
     outcome: str = ""
-
-
-def phases(predictions: Iterable[Prediction]) -> list[str]:
-    """The policies that are phases of one training, in its order; no controls, and nothing with tools off."""
-    found = {p.policy for p in predictions if p.tools and not p.policy.startswith(MAJORITY)}
-    known = [name for name in PHASES if name in found]
-    return known + sorted(found.difference(known))
 
 
 def outcome(runs: Sequence[Prediction]) -> Outcome:

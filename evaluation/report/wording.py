@@ -6,19 +6,19 @@ from typing import Any
 from evaluation.comparisons import Comparison
 from evaluation.funnel import Row
 from evaluation.majority import BY_TASK, OVERALL
-from evaluation.scores import TOOLS_OFF, Cell
+from evaluation.scores import BASE, TOOLS_OFF, Cell
 from pixelis_pipeline.records import Json, Step
 from pixelis_pipeline.tools.contract import spoken
 
 _POLICIES = {
     "sft": "SFT",
     "rft": "RFT",
-    "base": "Base",
+    BASE: "Base",
     BY_TASK: "Majority answer per task",
     OVERALL: "Majority answer overall",
 }
 _CONTROLS = {
-    "base": "its base",
+    BASE: "its base",
     BY_TASK: "the majority answer of each task",
     OVERALL: "the overall majority answer",
 }
@@ -33,7 +33,10 @@ def policy_name(arm: str) -> str:
 
 def control_name(policy: str, control: str) -> str:
     """A control in a sentence about `policy`."""
-    return "itself with the tools off" if control == policy + TOOLS_OFF else _CONTROLS.get(control, control)
+    if control == policy + TOOLS_OFF:
+        return "itself with the tools off"
+    name = control.removesuffix(TOOLS_OFF)
+    return _CONTROLS.get(name, policy_name(name)) + (" with the tools off" if control != name else "")
 
 
 def each(row: Row, name: str, digits: int) -> str:
@@ -74,21 +77,37 @@ def level(cell: Cell) -> str:
     return f"{100 * cell.confidence:g}\u202f%"
 
 
+def p_number(p: float) -> str:
+    """0.031 as it stands in a column of p, or `< 0.001`."""
+    return "<\u00a00.001" if p < 0.001 else f"{p:.3f}"
+
+
 def p_value(p: float) -> str:
     """`p = 0.031`, or `p < 0.001`."""
-    return "p\u00a0<\u00a00.001" if p < 0.001 else f"p\u00a0=\u00a0{p:.3f}"
+    number = p_number(p)
+    return f"p\u00a0{number}" if number.startswith("<") else f"p\u00a0=\u00a0{number}"
+
+
+def shows(comparison: Comparison) -> str:
+    """What a difference shows: "better", "worse", or "nothing" where its interval holds 0 or its p, adjusted
+    for all comparisons that were made, is not below what the interval leaves out."""
+    cell = comparison.cell
+    if comparison.q >= 1 - cell.confidence or cell.low <= 0 <= cell.high:
+        return "nothing"
+    return "better" if cell.low > 0 else "worse"
 
 
 def verdict(comparison: Comparison) -> str:
-    """What a difference shows, and no more: an interval that holds 0 shows nothing."""
-    cell = comparison.cell
+    """The same in a sentence, with the reason."""
+    cell, found = comparison.cell, shows(comparison)
     policy, control = policy_name(cell.policy), control_name(cell.policy, comparison.control)
-    interval = f"the {level(cell)} interval of the difference"
-    if cell.low > 0:
-        return f"{policy} is better than {control}: {interval} lies above 0."
-    if cell.high < 0:
-        return f"{policy} is worse than {control}: {interval} lies below 0."
-    return f"{policy} is not shown to differ from {control}: {interval} includes 0."
+    side = "lies above 0" if cell.low > 0 else "lies below 0" if cell.high < 0 else "includes 0"
+    reason = f"the {level(cell)} interval of the difference {side}"
+    if found != "nothing":
+        return f"{policy} is {found} than {control}: {reason}."
+    if side != "includes 0":
+        reason += f", but adjusted for all comparisons of this report {p_value(comparison.q)}"
+    return f"{policy} is not shown to differ from {control}: {reason}."
 
 
 def call(name: str, arguments: Json) -> str:

@@ -53,18 +53,24 @@ def test_every_cell_of_the_report_follows_from_the_stored_predictions(reported: 
         again = recompute(cell, sets, reported.settings.evaluation)
         assert (again.value, again.low, again.high) == (cell.value, cell.low, cell.high)
     table = pq.read_table(reported.ledger.folder("benchmark_scores") / COMPARISONS)
-    assert {c.control for c in from_table(Comparison, table)} >= {"base", "sft-tools-off"}
+    overall = {(c.cell.policy, c.control) for c in from_table(Comparison, table) if c.cell.slice == "all"}
+    assert overall >= {("rft", "sft"), ("rft", "sft-tools-off"), ("sft", "base"), ("sft", "sft-tools-off")}
 
 
 def test_a_report_cell_is_traced_to_media_bytes_and_a_licence(
     reported: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
+    """Of one phase, and of what the next one changed."""
     monkeypatch.chdir(reported.root)
     monkeypatch.setenv("PIXELIS_PROFILE", "tiny")
     assert cli.main(["trace", "accuracy/sft/capabilities/all", "--all"]) == 0
     said = capsys.readouterr().out
     assert said.count("predictions [sft-capabilities]") == 8
     assert said.count("bytes intact · ") >= 4 and "licence CC0-1.0 · role evaluation" in said
+    assert cli.main(["trace", "difference/rft/sft/capabilities/all", "--all"]) == 0
+    said = capsys.readouterr().out
+    assert [said.count(f"predictions [{policy}-capabilities]") for policy in ("rft", "sft")] == [8, 8]
+    assert "rft_policy [all]" in said and said.count("bytes intact · ") >= 4
     assert cli.main(["verify"]) == 0
 
 
@@ -73,6 +79,8 @@ def test_the_report_stands_alone_and_its_summary_agrees(reported: Project):
     page, summary = (folder / "report.html").read_text(), json.loads((folder / "summary.json").read_text())
     cell = summary["cells"]["accuracy/sft/capabilities/all"]
     assert cell["n"] == 8 and "accuracy/sft/capabilities/all" in page
+    assert "RFT answers" in page and "RFT, after " in page and "From SFT to RFT" in page
+    assert {"difference/rft/sft/capabilities/all"} <= set(summary["comparisons"])
     assert "Content-Security-Policy" in page and "<script src" not in page
 
 

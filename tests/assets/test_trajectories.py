@@ -20,7 +20,9 @@ from pixelis_pipeline.ledger.ledger import Ledger
 from pixelis_pipeline.records import Accepted, Action, Media, Origin, Prediction, Question, Step
 from pixelis_pipeline.verify.draw import COLOURS
 from tests.media.made import encoded
+from training import frozen
 from training.rft.record import Line, Log, Rolled
+from training.sft import scalers
 
 WIDTH, HEIGHT, GREY = 200, 160, 205
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -126,6 +128,21 @@ def test_each_policy_has_its_own_steps_on_the_picture_and_in_words(stored: Path)
     assert "answer <b>+1.00</b>, penalty <b>\u22120.30</b>" in page
     rewards = re.findall(r'<span class="kind">reward</span>penalty <b>([^<]+)</b>', page)
     assert rewards == ["0", "\u22120.30"]
+
+
+def test_an_invalid_call_costs_what_it_does_in_reinforcement(stored: Path):
+    """By the scaler of its tool that SFT exported, where there is one."""
+    ledger = Ledger(stored)
+    with ledger.staging() as folder:
+        surprise = {"SEG": (10, 0.5), "ZOOM": (10, 2.0)}  # 1.25 on the whole; SEG's 2.5 is bounded
+        told = scalers.scalers(surprise)
+        (folder / "exports").mkdir()
+        frozen.write(folder / "exports" / scalers.FILE, told)
+        artifact.seal(folder, artifact.write(folder, Prediction, []), Prediction)
+        ledger.commit(folder, RunRecord("sft_policy", "all", "", 0, 0, (), "code", "settings", {}))
+    page = page_of("--outcome", "gained")
+    assert told["SEG"]["scale"] == 2.0 and "answer <b>+1.00</b>, penalty <b>\u22120.60</b>" in page
+    assert "by what SFT found each tool to count" in page
 
 
 def test_what_is_shown_is_text_and_nothing_is_fetched(stored: Path):

@@ -3,7 +3,7 @@ bar."""
 
 import pytest
 
-from benchmarks import rollouts
+from benchmarks import rollout_ground, rollouts
 from pixelis_pipeline.agent.policy import load
 
 pytestmark = pytest.mark.slow
@@ -11,9 +11,9 @@ pytestmark = pytest.mark.slow
 
 def test_both_loops_call_the_tools_and_the_ratio_has_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollouts, "ROUNDS", 1)
-    monkeypatch.setattr(rollouts, "KNOWN", 4)
-    policy, given = load(rollouts.BASE), rollouts.ground(("PROP",), prompts=1)
-    rollouts.teach(policy, given, lessons=30)
+    monkeypatch.setattr(rollout_ground, "KNOWN", 4)
+    policy, given = load(rollouts.BASE), rollout_ground.ground(("PROP",), prompts=1)
+    rollout_ground.teach(policy, given, lessons=30)
     told = {each.name: each for each in rollouts.rollouts(policy, given, copies=2)}
     for side in ("ours", "TRL's"):
         assert told[f"{side}: tokens chosen"].value > 10

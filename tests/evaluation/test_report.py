@@ -18,6 +18,7 @@ from evaluation.report.page import MOST_QUESTIONS
 from evaluation.report.pictures import budget, thumbnail
 from evaluation.report.plots import accuracy_plot, curve_plot, funnel_plot
 from evaluation.report.template import HERE
+from evaluation.report.wording import p_value, shows, verdict
 from evaluation.scores import Cell, PredictionSet, score
 from pixelis_pipeline.settings import EvaluationSettings
 from pixelis_pipeline.verify.draw import COLOURS, draw_steps
@@ -114,7 +115,7 @@ def test_every_number_on_the_page_equals_its_cell(
     assert {cell for cell, _ in read.values} == set(cells), "every cell stands on the page"
     assert all(cells[cell].value == value for cell, value in read.values)
     assert all((cells[cell].low, cells[cell].high) == (low, high) for cell, low, high in read.bounds)
-    shown = dict(re.findall(r'<data [^>]*data-cell="([^"]+)"[^>]*>([^<]+)</data>', page))
+    shown = shown_of(page)
     assert shown["accuracy/sft/capabilities/all"] == "75.0\u202f%"
     assert shown["difference/sft/base/capabilities/all"] == "+50.0"
     assert shown["difference/sft/majority-task/capabilities/all"] == "0.0"
@@ -126,6 +127,83 @@ def test_the_headline_says_what_is_not_shown(page: str) -> None:
     assert "SFT answers 75.0\u202f% of 24 held-out questions correctly" in text
     assert "SFT is better than its base: the 95\u202f% interval of the difference lies above 0." in text
     assert "SFT is not shown to differ from the majority answer of each task" in text
+
+
+def reinforced(right: Callable[[int], bool], n: int) -> list[PredictionSet]:
+    """The planted phases, and one after them that is right where `right` says; sft misses each fourth."""
+    made = tuple(planted.prediction("rft", i, right(i), tools=True, calls=1) for i in range(n))
+    return [*planted.plant(n), PredictionSet(planted.BENCHMARK, "version-rft", made)]
+
+
+def shown_of(page: str) -> dict[str, str]:
+    """What stands on the page of each cell, by its id."""
+    return dict(re.findall(r'<data [^>]*data-cell="([^"]+)"[^>]*>([^<]+)</data>', page))
+
+
+def test_the_newest_phase_leads_beside_those_before_it_and_the_controls(
+    settings: EvaluationSettings, pixels: Any
+) -> None:
+    sets = reinforced(lambda i: i != 3, 24)
+    page = _make(sets, settings, pixels, context=replace(CONTEXT, steps={"rft": 20}))
+    result = page[page.index('<section id="result">') : page.index('<section id="tasks">')]
+    text = " ".join(Page(result).text.split(" "))
+    assert "RFT answers 95.8\u202f% of 24 held-out questions correctly, SFT before it 75.0\u202f%" in text
+    cards = re.findall(r"<h2>([^<]+)</h2>", result)
+    assert cards == ["RFT, after 20 optimiser steps", "SFT", "Base", "From SFT to RFT"]
+    shown = shown_of(result)
+    assert {cell: value for cell, value in shown.items() if "/rft/" in cell} == {
+        "accuracy/rft/capabilities/all": "95.8\u202f%",
+        "difference/rft/sft/capabilities/all": "+20.8",
+        "difference/rft/base/capabilities/all": "+70.8",
+        "difference/rft/majority-task/capabilities/all": "+20.8",
+        "difference/rft/sft-tools-off/capabilities/all": "+54.2",
+    }
+    assert shown["difference/sft/base/capabilities/all"] == "+50.0", "what was shown of SFT still is"
+    assert "SFT with the tools off" in text and "Majority answer per task" in text
+    assert "pixelis trace accuracy/rft/capabilities/all" in text
+    assert "pixelis trace difference/rft/sft/capabilities/all" in text
+    tasks = page[page.index('<section id="tasks">') : page.index('<section id="behaviour">')]
+    assert re.findall(r"<th[^>]*>([^<]+)</th>", tasks)[2:8] == [
+        *("RFT", "SFT", "Base", "Majority answer per task", "SFT, tools off"),
+        "RFT against SFT (points)",
+    ]
+    assert shown_of(tasks)["difference/rft/sft/capabilities/task=read"] == "+83.3"
+    assert page.count("right where SFT is wrong") == 1 and page.count('data-outcome="right over:sft ') == 5
+
+
+@pytest.mark.parametrize(
+    ("right", "said", "side", "colour"),
+    [
+        (lambda i: True, "RFT is better than SFT", "lies above 0.", "good"),
+        (lambda i: i % 2 == 0, "RFT is worse than SFT", "lies below 0.", "bad"),
+        (lambda i: i % 4 != 3 and i != 4, "RFT is not shown to differ from SFT", "includes 0.", "open"),
+    ],
+)
+def test_what_a_phase_changed_is_said_as_it_is(
+    right: Callable[[int], bool],
+    said: str,
+    side: str,
+    colour: str,
+    settings: EvaluationSettings,
+    pixels: Any,
+) -> None:
+    sets = reinforced(right, 40)
+    change = next(c for c in compare(sets, settings) if c.cell.id == "difference/rft/sft/capabilities/all")
+    page = _make(sets, settings, pixels)
+    (card,) = re.findall(r"<h2>From SFT to RFT</h2>.*?</div>", page, re.DOTALL)
+    assert f"{said}: the 95\u202f% interval of the difference {side}" in Page(page).text
+    assert f'class="big {colour}"' in card and f"{p_value(change.p)}, adjusted {p_value(change.q)}" in card
+
+
+def test_an_interval_without_0_shows_nothing_where_the_adjusted_p_does_not(
+    plant: Plant, settings: EvaluationSettings
+) -> None:
+    one = next(c for c in compare(plant(24), settings) if c.cell.slice == "all" and c.control == "base")
+    assert (one.cell.low > 0, shows(one), shows(replace(one, q=0.06))) == (True, "better", "nothing")
+    assert verdict(replace(one, q=0.06)) == (
+        "SFT is not shown to differ from its base: the 95\u202f% interval of the difference lies above 0, "
+        "but adjusted for all comparisons of this report p\u00a0=\u00a00.060."
+    )
 
 
 def test_a_worse_policy_is_called_worse(plant: Plant, settings: EvaluationSettings, pixels: Any) -> None:
@@ -224,7 +302,6 @@ def test_a_lost_question_is_found_and_choices_are_spread() -> None:
     made = [run("base", i, i in (2, 5, 6)) for i in range(12)] + [
         run("rft", i, i not in (2, 6, 9)) for i in range(12)
     ]
-    assert trajectories.phases([*made, run("sft", 0, True)]) == ["base", "sft", "rft"]
     between = [run("base", 9, False), run("sft", 9, True), run("rft", 9, False)]
     assert trajectories.outcome(between) == "lost", "what one phase gave the next one took"
     assert trajectories.outcome([between[0], between[2]]) == "never"
@@ -257,8 +334,8 @@ def test_a_number_without_its_predictions_is_refused(
     few = [p for held in sets for p in held.predictions][1:]
     with pytest.raises(LookupError, match="is not among those given"):
         _make(sets, settings, pixels, predictions=few)
-    with pytest.raises(LookupError, match="no accuracy of rft on capabilities"):
-        _make(sets, settings, pixels, policy="rft")
+    with pytest.raises(LookupError, match="no accuracy of any phase on mmmu"):
+        _make(sets, settings, pixels, benchmark="mmmu")
 
 
 def test_a_report_without_controls_curves_or_funnel(
@@ -297,7 +374,7 @@ def test_a_stage_that_loses_records_is_refused() -> None:
 def test_plots_have_no_style_of_their_own_and_titled_axes(plant: Plant, settings: EvaluationSettings) -> None:
     cells = score(plant(8), settings)[:2]
     accuracy, loss, funnel = (
-        accuracy_plot(cells, ["a & b", "$x"]),
+        accuracy_plot(cells, ["a & b", "$x"], 1),
         curve_plot(CURVES),
         funnel_plot(FUNNEL),
     )

@@ -9,7 +9,7 @@ import pytest
 
 from evaluation.comparisons import Comparison, compare, recompute
 from evaluation.majority import majority_predictions
-from evaluation.scores import Cell, PredictionSet, rapr, score
+from evaluation.scores import Cell, PredictionSet, phases, rapr, score
 from pixelis_pipeline import columns
 from pixelis_pipeline.records import Prediction
 from pixelis_pipeline.settings import EvaluationSettings
@@ -91,6 +91,34 @@ def test_differences_and_their_controls(plant: Plant, settings: EvaluationSettin
     assert made["difference/sft/base/capabilities/task=read"].cell.value == 0
     assert overall["base"].cell.versions == ("version-base", "version-sft")
     assert len(overall["base"].cell.predictions) == 80
+
+
+def test_each_phase_is_compared_with_the_one_before_it_and_with_the_controls(
+    plant: Plant, settings: EvaluationSettings
+) -> None:
+    """A phase that was not asked without its tools stands beside the latest one before it that was."""
+    sft, base, blind = plant(40)
+    later = tuple(replace(p, id=f"rft {p.id}", policy="rft") for p in sft.predictions if p.tools)
+    rft = replace(sft, version="version-rft", predictions=later)
+    made = [c for c in compare([sft, base, blind, rft], settings) if c.cell.slice == "all"]
+    assert [(c.cell.policy, c.control) for c in made] == [
+        *(("rft", "sft"), ("rft", "base"), ("rft", "majority-task"), ("rft", "sft-tools-off")),
+        *(("sft", "base"), ("sft", "majority-task"), ("sft", "sft-tools-off")),
+    ]
+    change = made[0]
+    assert (change.cell.value, change.p, change.cell.versions) == (0.0, 1.0, ("version-rft", "version-sft"))
+    assert recompute(change.cell, [sft, rft], settings) == change.cell
+    alone = [c.control for c in compare([sft, blind], settings) if c.cell.slice == "all"]
+    assert alone == ["majority-task", "sft-tools-off"], "without a base"
+    own = tuple(replace(p, id=f"off {p.id}", policy="rft") for p in sft.predictions if not p.tools)
+    off = replace(sft, version="version-off", predictions=own)
+    asked = [c for c in compare([sft, base, rft, off], settings) if c.cell.slice == "all"]
+    assert [c.control for c in asked if c.cell.policy == "rft"] == ["sft", "base", "rft-tools-off"]
+
+
+def test_phases_have_an_order_and_controls_are_none() -> None:
+    arms = ["rft", "sft-tools-off", "majority-task", "base", "sft", "other"]
+    assert phases(arms) == ["base", "sft", "rft", "other"]
 
 
 def test_arms_must_have_answered_the_same_questions(plant: Plant, settings: EvaluationSettings) -> None:
