@@ -1,4 +1,6 @@
-"""Turns of full-size policies by vLLM (extra `vllm`; `policy.rollouts = "vllm"`). Never run with vLLM itself.
+"""Turns of full-size policies by vLLM (extra `vllm`; `policy.rollouts = "vllm"`).
+
+It was never run with vLLM itself: what is called was read in the source of vLLM 0.33.0.
 
 1. Token in, token out. What was said goes on as the ids that were chosen, so a turn begins with the whole of
    the one before it, and the prefix cache reads nothing twice.
@@ -238,7 +240,7 @@ class Server:
                 temperature=temperature,
                 # Rows of one prompt would all say the same by one seed.
                 seed=random.Random(f"{seed} {row}").getrandbits(32),
-                stop=ENDS,
+                stop=list(ENDS),
                 include_stop_str_in_output=True,
                 skip_special_tokens=False,
                 stop_token_ids=policy.ends,
@@ -272,8 +274,8 @@ class Server:
 
 def resized(image: Image, shown: render.Contract) -> pil.Image:
     """A picture (uint8 RGB) as large as its tokens, by the filter that `large.pictures` uses."""
-    told = shown.pixels
-    rows, columns = pixels.merged(*image.shape[:2], told["unit"], told["least"], told["most"])
+    told, (height, width) = shown.pixels, image.shape[:2]
+    rows, columns = pixels.merged(height, width, told["unit"], told["least"], told["most"])
     size = columns * told["unit"], rows * told["unit"]
     return pil.fromarray(image).resize(size, pil.Resampling.BICUBIC)
 

@@ -37,7 +37,7 @@ class SamplingParams:
     max_tokens: int
     temperature: float
     seed: int
-    stop: tuple[str, ...]
+    stop: list[str]
     include_stop_str_in_output: bool
     skip_special_tokens: bool
     stop_token_ids: list[int]
@@ -47,6 +47,7 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         assert 0 <= self.temperature <= 2 and self.max_tokens >= 1 and 0 <= self.seed < 2**63
+        assert isinstance(self.stop, list) and isinstance(self.stop_token_ids, list)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pixelis_pipeline.agent import adapted, policy, render
 from pixelis_pipeline.agent.published import POLICIES
 from pixelis_pipeline.settings import PolicySettings
 from tests.agent import stand_in_vllm, tiny_large
+from tests.training.test_full_size import SFT, taught
 from tests.training.test_rft import ground, recipe
 from tests.training.test_rft_adapters import coin
 from training.rft import objective, record
@@ -58,8 +59,10 @@ def test_each_step_is_sampled_from_the_adapter_that_the_one_before_left(
         return learn(self, model, inputs)
 
     monkeypatch.setattr(Reinforcement, "_compute_loss", learned)
+    taught(limits, tmp_path / "sft", SFT.model_copy(update={"epochs": 1}))
+    assert not engines, "who is taught says nothing through a server"
     settings = replace(recipe(steps=3, learning_rate=1e-1, group=2, prompts=1, save=5), policy=limits)
-    run = rft.train(ground(coin()), tmp_path / "weights", tmp_path / "rft", settings, None)
+    run = rft.train(ground(coin()), tmp_path / "sft", tmp_path / "rft", settings, None)
 
     (engine,) = engines
     assert asleep == [True] * 3, "the learner has the memory while it learns"
