@@ -163,7 +163,7 @@ class LLM:
         script = self.words.encode(self.scripts.pop(0)).ids if self.scripts else []
         never = [self.words.token_to_id(word) for word in how.bad_words]
         chance = torch.Generator().manual_seed(how.seed)
-        end = start + how.max_tokens
+        end, ended = start + how.max_tokens, False
         while len(ids) < end:
             row = torch.tensor([ids])
             kinds = {"mm_token_type_ids": torch.eq(row, self.config.image_token_id).long()} if images else {}
@@ -181,9 +181,8 @@ class LLM:
             text = self.words.decode(ids[start:], skip_special_tokens=how.skip_special_tokens)
             if chosen in how.stop_token_ids:
                 break
-            if any(stop in text for stop in how.stop):
-                end = min(end, len(ids) + self.late)
-                self.late = 0
+            if not ended and any(stop in text for stop in how.stop):
+                ended, end = True, min(end, len(ids) + self.late)
         return Output(ids[:start], [Completion(ids[start:], logprobs)])
 
 

@@ -197,7 +197,7 @@ def test_a_rollout_calls_tools_and_a_turn_ends_with_its_mark_though_more_was_sai
     _, policy = pair
     _first(policy)
     crop = write_call("", Action("ZOOM", {"box": [100, 100, 400, 300], "scale": 2}))
-    engines[0].scripts, engines[0].late = [crop + "late", write_answer("A")], 3
+    engines[0].scripts, engines[0].late = [crop + "late", write_answer("A") + "late"], 4
     image = _picture(500, 600)
     media = Media("0" * 64, "image", "x.png", 600, 500)
     question = Question("q", (), Origin("world", "q", "CC0", "evaluation"), (media,), "Which?", "A", "t")
