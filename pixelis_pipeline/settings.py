@@ -437,7 +437,8 @@ class RftSettings(Section):
 class PolicySettings(Section):
     """Which policy learns and how long it may think. `weights` is a local folder; `hub`, "owner/name@commit",
     is fetched from the Hugging Face hub, and only where it is set. `device`, `dtype` and the bounds of a
-    picture's tokens are for the full-size policies."""
+    picture's tokens are for the full-size policies, and so is `rollouts`: which library says their turns.
+    vLLM (extra `vllm`) takes a share of the GPU and has room for conversations of so many tokens."""
 
     name: Literal["nano", "qwen2.5-vl-7b", "qwen3-vl-8b", "qwen3-8b"] = "nano"
     weights: str = ""
@@ -449,11 +450,16 @@ class PolicySettings(Section):
     turns: Annotated[int, From("D", "length prior 6, and the turn that answers"), Field(ge=1)] = 7
     tokens_per_turn: Annotated[int, From("P"), Field(ge=1)] = 72
     batch: Annotated[int, From("P"), Field(ge=1)] = 64
+    rollouts: Literal["transformers", "vllm"] = "transformers"
+    server_memory: Annotated[float, From("P", "of the GPU's, 0-1"), Field(gt=0, lt=1, exclude=True)] = 0.5
+    server_tokens: Annotated[int, From("P", "of a conversation"), Field(ge=1, exclude=True)] = 16_384
 
     @model_validator(mode="after")
-    def _one_place(self) -> Self:
+    def _possible(self) -> Self:
         if self.weights and self.hub:
             raise ValueError("weights and hub both name a checkpoint; set one of them")
+        if self.name == "nano" and self.rollouts != "transformers":
+            raise ValueError(f"rollouts is {self.rollouts!r}: no server knows the nano policy")
         if self.picture_tokens_least > self.picture_tokens_most:
             raise ValueError("picture_tokens_least is more than picture_tokens_most")
         return self

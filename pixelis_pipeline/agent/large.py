@@ -5,7 +5,8 @@
    own, is installed: a policy sees the same pixels on every machine.
 3. Image tokens are written out by the render contract and counted here against the pictures; the stock
    processors, given a prompt that does not fit, drop pictures without a word.
-4. A conversation is kept as ids and read again each turn; there is no cache between turns.
+4. A conversation is kept as ids and read again each turn; there is no cache between turns. Where settings
+   say so, its turns are said by a server, which has one (`served`).
 
 The module is imported only where a model is wanted: it needs torch and transformers.
 """
@@ -13,10 +14,10 @@ The module is imported only where a model is wanted: it needs torch and transfor
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch  # noqa: TID253
 from transformers import GenerationConfig, StoppingCriteria  # noqa: TID253
@@ -32,6 +33,13 @@ from pixelis_pipeline.agent.vocabulary import Vocabulary, both
 from pixelis_pipeline.records import Json
 from pixelis_pipeline.settings import PolicySettings
 from pixelis_pipeline.tools.weights import weights_digest
+
+if TYPE_CHECKING:
+    from pixelis_pipeline.agent.served import Server
+
+# One turn of each row of ids, with the pictures each holds places for: at most so many tokens long, greedy at
+# temperature 0, else sampled from a seed.
+Speak = Callable[[Sequence[Sequence[int]], Sequence[Sequence[Image]], int, float, int], list[Said]]
 
 SETTING = "policy.weights"
 INDEX = "model.safetensors.index.json"
@@ -142,9 +150,14 @@ def load(folder: Path, settings: PolicySettings, named: Published | None = None)
     if (folder / RENDER).is_file():
         shown.check(folder / RENDER)
     words = both(Tokenizer.from_file(str(folder / TOKENIZER)))
+    server = None
+    if settings.rollouts == "vllm":
+        from pixelis_pipeline.agent import served
+
+        server = served.server(folder, shown, settings)
     model = _model(folder, named, settings)
     _check_vocabulary(words, model.config, folder)
-    return LargePolicy(model, words, shown, digest, digest)
+    return LargePolicy(model, words, shown, digest, digest, server)
 
 
 def _model(folder: Path, named: Published, settings: PolicySettings) -> Any:
@@ -209,24 +222,54 @@ class Inputs:
 @dataclass(frozen=True, slots=True)
 class LargePolicy:
     """As `policy.Policy`, with its own vocabulary and pictures of any size. `base` is the sha256 over the
-    files of its weights; `digest` the same, or the sha256 of the adapter that it learned through."""
+    files of its weights; `digest` the same, or the sha256 of the adapter that it learned through. `server`
+    says its turns where it is not the model itself that does."""
 
     model: Any
     vocabulary: Vocabulary
     contract: render.Contract
     digest: str
     base: str = ""
+    server: "Server | None" = None
 
     @property
     def image(self) -> int:
         """The id of an image token; -1 where the policy is shown no pictures."""
         return self.vocabulary.id(render.QWEN.image) if self.contract.pixels else -1
 
+    @property
+    def ends(self) -> list[int]:
+        """The ids that end a turn and are no part of it."""
+        return [id_ for id_, mark in self._special.items() if mark in (TURN_ENDS, TEXT_ENDS)]
+
+    @property
+    def never(self) -> dict[int, str]:
+        """The marks that only the environment may write."""
+        return {id_: m for id_, m in self._special.items() if m not in (*SAID, TURN_ENDS, TEXT_ENDS)}
+
+    @property
+    def _special(self) -> dict[int, str]:
+        added = self.vocabulary.marks.get_added_tokens_decoder()
+        return {id_: token.content for id_, token in added.items()}
+
     def converse(
         self, prompts: Sequence[Sequence[int]], images: Sequence[Image], copies: int = 1
     ) -> "Conversation":
         """As `policy.Policy.converse`."""
-        return Conversation(self, prompts, images, copies)
+        speak = self.speak if self.server is None else self.server.speaks(self)
+        return Conversation(speak, self.image, prompts, images, copies)
+
+    def speak(
+        self,
+        rows: Sequence[Sequence[int]],
+        images: Sequence[Sequence[Image]],
+        tokens: int,
+        temperature: float,
+        seed: int,
+    ) -> list[Said]:
+        """As `Speak`, by the model itself. Raises ImageTokenMismatch."""
+        given = self.collate(rows, [image for shown in images for image in shown])
+        return self.turns(given, tokens, temperature, seed)
 
     def collate(
         self,
@@ -241,7 +284,10 @@ class LargePolicy:
         pixels = grid = None
         counts: list[int] = []
         if images:
-            made = pictures(self.contract)(images=list(images), return_tensors="pt")
+            read = pictures(
+                self.contract
+            )  # told where the channels lie: it would guess, by a height of 1 or 3
+            made = read(images=list(images), input_data_format="channels_last", return_tensors="pt")
             pixels, grid = made["pixel_values"], made["image_grid_thw"]
             counts = (grid.prod(-1) // self.contract.pixels["merge"] ** 2).tolist()
         check_tokens(rows, self.image, counts)
@@ -259,16 +305,13 @@ class LargePolicy:
 
         Marks that only the environment may write are never chosen.
         """
-        device = self.model.device
-        special = self.vocabulary.marks.get_added_tokens_decoder()
-        ends = [id_ for id_, token in special.items() if token.content in (TURN_ENDS, TEXT_ENDS)]
-        never = [id_ for id_, token in special.items() if token.content not in SAID and id_ not in ends]
+        device, ends = self.model.device, self.ends
         chance = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         asked = GenerationConfig(
             max_new_tokens=tokens,
             eos_token_id=ends,
             pad_token_id=ends[0],
-            suppress_tokens=never or None,
+            suppress_tokens=list(self.never) or None,
             use_cache=True,  # within the turn; a model that learns has it off
             **(chance if temperature else {"do_sample": False}),
         )
@@ -279,9 +322,9 @@ class LargePolicy:
                 stopping_criteria=[_TurnEnds(self.vocabulary, given.ids.shape[1])],
                 **{name: value.to(device) for name, value in given.arguments().items()},
             )[:, given.ids.shape[1] :].tolist()
-        return [self._said(row, ends) for row in rows]
+        return [self.said(row, ends) for row in rows]
 
-    def _said(self, row: Sequence[int], ends: Sequence[int]) -> Said:
+    def said(self, row: Sequence[int], ends: Sequence[int]) -> Said:
         """The turn without what pads it; its text up to and with its end mark, which need not be a token's
         end."""
         ids = tuple(itertools.takewhile(lambda id_: id_ not in ends, row))
@@ -291,16 +334,17 @@ class LargePolicy:
 
 
 class Conversation:
-    """As `decode.Conversation`."""
+    """As `decode.Conversation`; its turns are said by `speak`, and `image` is the id of an image token."""
 
     def __init__(
         self,
-        policy: LargePolicy,
+        speak: Speak,
+        image: int,
         prompts: Sequence[Sequence[int]],
         images: Sequence[Image],
         copies: int = 1,
     ) -> None:
-        self._policy = policy
+        self._speak, self._image = speak, image
         self._rows = [list(prompt) for prompt in prompts]
         self._images: list[list[Image]] = [[] for _ in prompts]
         self._show(prompts, images)
@@ -308,9 +352,8 @@ class Conversation:
         self._images = [list(shown) for shown in self._images for _ in range(copies)]
 
     def say(self, tokens: int, temperature: float, seed: int) -> list[Said]:
-        """One turn of each row, as `LargePolicy.turns`. Raises ImageTokenMismatch."""
-        images = [image for shown in self._images for image in shown]
-        said = self._policy.turns(self._policy.collate(self._rows, images), tokens, temperature, seed)
+        """One turn of each row, as `Speak`. Raises ImageTokenMismatch."""
+        said = self._speak(self._rows, self._images, tokens, temperature, seed)
         for row, turn in zip(self._rows, said, strict=True):
             row += turn.ids
         return said
@@ -330,7 +373,7 @@ class Conversation:
         """Lay each picture beside the row that holds its place; one too many beside the last."""
         left = list(images)
         for shown, row in zip(self._images, rows, strict=True):
-            places = len(runs(row, self._policy.image))
+            places = len(runs(row, self._image))
             shown += left[:places]
             del left[:places]
         self._images[-1] += left

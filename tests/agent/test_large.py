@@ -228,8 +228,8 @@ def test_a_turn_ends_where_its_mark_is_spelt_and_an_earlier_one_does_not_count()
     policy = large.LargePolicy(None, words, None, "")
     ids = words.marks.encode("<answer>A</answer>\nmore").ids
     pad = words.id(large.TURN_ENDS)
-    assert policy._said([*ids, pad, pad], (pad,)) == Said("<answer>A</answer>", tuple(ids))
-    assert policy._said(ids[:5], (pad,)) == Said("<answ", tuple(ids[:5]))
+    assert policy.said([*ids, pad, pad], (pad,)) == Said("<answer>A</answer>", tuple(ids))
+    assert policy.said(ids[:5], (pad,)) == Said("<answ", tuple(ids[:5]))
 
 
 def test_a_prompt_that_does_not_fit_its_pictures_is_refused(checkpoint):

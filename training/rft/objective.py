@@ -3,7 +3,8 @@
 One optimiser step a batch of rollouts: the ratio to the policy that sampled them is 1, so nothing is clipped
 and the gradient is that of A log π, for every token the policy chose, plus β times its k3 divergence
 (Schulman 2020: exp(d) - d - 1 for d = log π_ref - log π, never negative). Prompt, picture and observations
-are read and carry no loss.
+are read and carry no loss. Where a server sampled them, which computes a little differently, the gradient is
+weighed by how likely the learner is to say the same (`trust`).
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from pixelis_pipeline.agent.batch import collate, runs
 from pixelis_pipeline.agent.decode import scores
 from pixelis_pipeline.agent.large import LargePolicy
 from pixelis_pipeline.agent.sampled import Sampled
+
+TRUST = 3.0  # at most; TRL's `vllm_importance_sampling_clip_max`
 
 
 def log_probs(model: nano.Model, group: Sequence[Sampled], temperature: float) -> torch.Tensor:
@@ -67,6 +70,16 @@ def fused_log_probs(policy: LargePolicy, model: Any, group: Sequence[Sampled]) -
         **{name: value.to(device) for name, value in given.arguments().items()},
     )
     return out.log_probs[said[:, 1:].to(out.log_probs.device)].float()
+
+
+def trust(policy: torch.Tensor, group: Sequence[Sampled]) -> torch.Tensor:
+    """What the gradient of each token said [tokens] counts: how likely it is to the learner, `policy`, over
+    how likely it was to the sampler, at most TRUST (truncated importance sampling, TRL's `token_truncate`).
+    1 where the sampler did not tell or, as TRL has it too, told no number."""
+    told = torch.tensor([value for each in group for value in each.log_probs])
+    if len(told) != len(policy):
+        return torch.ones_like(policy)
+    return (policy - told.to(policy.device)).exp().clamp(max=TRUST).nan_to_num(1.0)
 
 
 def divergence(policy: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

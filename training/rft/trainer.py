@@ -9,9 +9,11 @@ processes, the reference adapter of a LoRA policy, when to log and to save. What
    a group whose rewards are all one is left out, with its divergence.
 3. Rewards. They need the whole batch and the heads, so they are no reward functions of single completions.
 4. Rows of a TRL batch are groups here, not rollouts: its shuffle then keeps a group's rollouts together.
-5. Checkpoints are safetensors, and every draw follows from the seed and the number of the step, so a run
+5. Log-probabilities that a server told are not the learner's: those are read again, as TRL does, and the
+   gradient is weighed by the ratio of both. A server sleeps while there is something to learn.
+6. Checkpoints are safetensors, and every draw follows from the seed and the number of the step, so a run
    that goes on ends where an undisturbed one does. The data set is what is left of the run, in order.
-6. No telemetry.
+7. No telemetry.
 
 The module is imported only where a policy is trained.
 """
@@ -64,13 +66,14 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rollouts of one question, what each is worth [rollouts], and how likely the reference finds what they
-    said [tokens]. `share` is what a token of theirs counts in the batch's loss: 0 where the group is
-    dropped."""
+    """Rollouts of one question, what each is worth [rollouts], and of what they said [tokens] how likely the
+    reference finds it and how far it is trusted. `share` is what a token of theirs counts in the batch's
+    loss: 0 where the group is dropped."""
 
     rollouts: Sequence[Sampled]
     worth: Array
     reference: torch.Tensor
+    trust: torch.Tensor
     share: float
 
 
@@ -199,22 +202,24 @@ class Reinforcement(GRPOTrainer):
         told = lengths[kept.repeat(rft.group)].sum() / self.accelerator.num_processes
         own = slice(index * len(parts), (index + 1) * len(parts))
         groups = [
-            Group(part, value, reference, 1 / told if keep else 0.0)
-            for part, value, reference, keep in zip(
-                parts, worth.reshape(-1, rft.group)[own], known, kept[own], strict=True
+            Group(part, value, reference, objective.trust(found, part), 1 / told if keep else 0.0)
+            for part, value, reference, found, keep in zip(
+                parts, worth.reshape(-1, rft.group)[own], known, now, kept[own], strict=True
             )
         ]
         return {"order": torch.arange(len(groups)), "groups": groups}
 
     def _said(self, group: Sequence[Sampled]) -> torch.Tensor:
         """How likely the policy found what the group said [tokens]: it told, or is asked now."""
-        if all(each.log_probs for each in group):
+        if isinstance(self.policy, policies.Policy) and all(each.log_probs for each in group):
             return torch.tensor([value for each in group for value in each.log_probs])
         return self.read(self.model_wrapped, group)
 
     def _sample(self, questions: Sequence[Question], process: int) -> list[Sampled]:
-        """The run and the step stand in place of a digest of weights that are never written."""
-        rft, model = self.recipe.rft, self.bare(self.model)
+        """The run and the step stand in place of a digest of weights that are never kept. What a full-size
+        policy has learned is its adapter, which is not taken off."""
+        rft, large = self.recipe.rft, isinstance(self.policy, LargePolicy)
+        model = self.accelerator.unwrap_model(self.model) if large else self.bare(self.model)
         learning = model.training
         model.eval()
         try:
@@ -232,6 +237,8 @@ class Reinforcement(GRPOTrainer):
             )
         finally:
             model.train(learning)
+            if isinstance(self.policy, LargePolicy) and self.policy.server is not None:
+                self.policy.server.rest()
 
     def _earned(self, batch: Sequence[Sampled]) -> tuple[Rewards, Loss | None]:
         """The batch's rewards, and one update of the dynamics head. Every term is measured; those that the
@@ -265,7 +272,7 @@ class Reinforcement(GRPOTrainer):
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
         with self.accelerator.autocast():
             now = self.read(model, group.rollouts)
-        gain = objective.spread(group.worth, group.rollouts).to(now.device)
+        gain = objective.spread(group.worth, group.rollouts).to(now.device) * group.trust.to(now.device)
         return objective.loss(now, group.reference, gain, self.beta) * group.share
 
     def step_taken(self) -> None:

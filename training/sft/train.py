@@ -77,7 +77,8 @@ def train(
     """
     if not trajectories:
         raise ValueError("there is no trajectory to learn from")
-    limits = limits or PolicySettings()
+    # Its few answers at the end are the model's own: no server beside a learner.
+    limits = (limits or PolicySettings()).model_copy(update={"rollouts": "transformers"})
     start = policy.opened(base, limits)
     drawn = pool_for(start, trajectories, open_media, settings.action_weight)
     held = pool_for(start, dev, open_media, settings.action_weight)
