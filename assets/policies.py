@@ -202,7 +202,9 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     from training.sft import job
 
     base = next(iter(work.read("base_policy", Checkpoint)))
-    with child.run(work, job.sft, work.settings.sft.threads) as done:
+    together = work.settings.operations
+    sharded = together.strategy == "fsdp"
+    with child.run(work, job.sft, work.settings.sft.threads, together.processes, sharded) as done:
         done.into(work.folder)
     weights, told = done.proof.weights, done.proof.result
     _draw_curve(work.folder / "curve.png", told["points"])
@@ -263,7 +265,8 @@ def rft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     from training.rft import job
 
     sft = next(iter(work.read("sft_policy", Checkpoint)))
-    with child.run(work, job.rft, work.settings.rft.threads) as done:
+    processes = work.settings.operations.processes
+    with child.run(work, job.rft, work.settings.rft.threads, processes) as done:
         done.into(work.folder)
     weights, told = done.proof.weights, done.proof.result
     work.digests |= {"weights": weights, "tools": told["tools"], "scales": told["scales"]}
