@@ -9,9 +9,10 @@ import os
 import signal
 import socket
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,14 +20,17 @@ from safetensors.torch import load_file
 
 from pixelis_pipeline.agent import adapted, render
 from pixelis_pipeline.agent.published import POLICIES
+from pixelis_pipeline.agent.sampled import Sampled
+from pixelis_pipeline.records import Question
 from pixelis_pipeline.settings import CurationSettings, PolicySettings, SftSettings
 from tests.agent import tiny_large
 from tests.training.conftest import opens, trace
-from tests.training.test_full_size import even
 from tests.training.test_rft import ground, recipe
+from tests.training.test_rft_adapters import coin
 from training import distributed
 from training.rft import record
 from training.rft import train as rft
+from training.rft.trainer import Reinforcement
 from training.sft import course
 from training.sft import train as sft
 
@@ -108,7 +112,8 @@ def _begin(environment: dict[str, str], sharded: bool) -> None:
 
     def begin(state, *given, fsdp_plugin=None, **named) -> None:
         begun(state, *given, fsdp_plugin=fsdp_plugin, **named)
-        state.distributed_type, state.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+        if fsdp_plugin is not None:
+            state.distributed_type, state.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
 
     if sharded:
         AcceleratorState.__init__ = begin
@@ -158,13 +163,18 @@ def test_two_processes_learn_the_steps_of_one_and_go_on_after_a_kill_to_the_same
     assert carried_out(2, taught(limits, killed)) == [0, 0]
     assert [step for step, _ in steps(killed, 1)] == [1, 2, 3, 4], "from the last checkpoint on"
 
-    one, two, again = adapter(alone), adapter(whole), adapter(killed)
-    assert one.keys() == two.keys()
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
-        assert torch.equal(again[name], two[name])
+    agree(adapter(whole), adapter(alone))
+    two, again = adapter(whole), adapter(killed)
+    assert all(torch.equal(again[name], two[name]) for name in two)
     for rank in (0, 1):
         same_steps(whole, alone, rank)
+
+
+def agree(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    """Whether adapters are one up to rounding; a step moves a weight by some 0.001."""
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
 
 
 def same_steps(ours: Path, theirs: Path, rank: int = 0) -> None:
@@ -185,16 +195,23 @@ def test_weights_split_over_processes_learn_the_same_steps_too(
     assert carried_out(2, taught(limits, out, dies=(1, 3)), sharded=True)[1] == -signal.SIGKILL
     assert carried_out(2, taught(limits, out), sharded=True) == [0, 0]
     assert [step for step, _ in steps(out)] == [1, 2, 3, 4]
-    one, two = adapter(alone), adapter(out)
-    assert one.keys() == two.keys()
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
+    agree(adapter(out), adapter(alone))
     same_steps(out, alone)
 
 
-def test_two_processes_roll_out_and_learn_from_their_share_of_a_steps_prompts(
-    limits: PolicySettings, tmp_path: Path
+def test_two_processes_roll_out_their_share_of_a_steps_prompts_and_learn_as_one_does(
+    limits: PolicySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Draws are a process' own; here they are a question's, so that one process rolls out the same."""
+    real = Reinforcement._sample
+
+    def by_question(trainer: Any, questions: Sequence[Question], process: int) -> list[Sampled]:
+        step, count = trainer.course.step, trainer.accelerator.num_processes
+        start = (trainer.recipe.rft.seed * 1_000_003 + step) * count
+        drawn = [real(trainer, [each], 100 * step + int(each.id[1:]) - start) for each in questions]
+        return [rollout for group in drawn for rollout in group]
+
+    monkeypatch.setattr(Reinforcement, "_sample", by_question)
     settings = replace(recipe(steps=3, learning_rate=1e-2, group=2, prompts=2, save=1), policy=limits)
 
     def reinforced(out: Path, dies: tuple[int, int] = (-1, -1)) -> Callable[[], object]:
@@ -202,18 +219,20 @@ def test_two_processes_roll_out_and_learn_from_their_share_of_a_steps_prompts(
             if dies == (distributed.rank(), line.step):
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        return lambda: rft.train(ground(even), Path(limits.weights), out, settings, None, told)
+        return lambda: rft.train(ground(coin()), Path(limits.weights), out, settings, None, told)
 
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    alone, whole, killed = (tmp_path / name for name in ("alone", "whole", "killed"))
+    assert carried_out(1, reinforced(alone)) == [0]
     assert carried_out(2, reinforced(whole)) == [0, 0]
     assert carried_out(2, reinforced(killed, dies=(1, 1)))[1] == -signal.SIGKILL
     assert carried_out(2, reinforced(killed)) == [0, 0]
     lines = record.read(whole)
     assert [line.step for line in lines] == [0, 1, 2] and lines[0].kl < 1e-6 < lines[-1].kl
     for line in lines:
-        rolled = record.at(whole, line.step)
-        asked = [each.prediction.question.id for each in rolled]
-        assert len(rolled) == 4 and asked[0] == asked[1] != asked[2] == asked[3], "groups stay whole"
+        asked = [each.prediction.question.id for each in record.at(whole, line.step)]
+        assert len(asked) == 4 and asked[0] == asked[1] != asked[2] == asked[3], "groups stay whole"
+        assert record.at(whole, line.step) == record.at(killed, line.step)
     assert record.read(killed) == lines
+    agree(adapter(whole / rft.POLICY), adapter(alone / rft.POLICY))
     one, again = adapter(whole / rft.POLICY), adapter(killed / rft.POLICY)
     assert all(torch.equal(again[name], one[name]) for name in one)
