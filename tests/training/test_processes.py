@@ -119,7 +119,9 @@ def _begin(environment: dict[str, str], sharded: bool) -> None:
         AcceleratorState.__init__ = begin
 
 
-def taught(limits: PolicySettings, out: Path, dies: tuple[int, int] = (-1, -1)) -> Callable[[], object]:
+def taught(
+    limits: PolicySettings, out: Path, dies: tuple[int, int] = (-1, -1), settings: SftSettings = SFT
+) -> Callable[[], object]:
     """Supervised fine-tuning into `out`, in which (rank, step) is killed once that step is done."""
 
     def work() -> object:
@@ -130,7 +132,9 @@ def taught(limits: PolicySettings, out: Path, dies: tuple[int, int] = (-1, -1)) 
                 os.kill(os.getpid(), signal.SIGKILL)
 
         base = Path(limits.weights)
-        return sft.train(*(TRACES, TRACES[:3], base, out, SFT, CurationSettings(), opens, told, None, limits))
+        return sft.train(
+            *(TRACES, TRACES[:3], base, out, settings, CurationSettings(), opens, told, None, limits)
+        )
 
     return work
 
@@ -170,11 +174,11 @@ def test_two_processes_learn_the_steps_of_one_and_go_on_after_a_kill_to_the_same
         same_steps(whole, alone, rank)
 
 
-def agree(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+def agree(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], apart: float = 1e-5) -> None:
     """Whether adapters are one up to rounding; a step moves a weight by some 0.001."""
     assert ours.keys() == theirs.keys()
     for name in ours:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=apart)
 
 
 def same_steps(ours: Path, theirs: Path, rank: int = 0) -> None:
@@ -196,6 +200,19 @@ def test_weights_split_over_processes_learn_the_same_steps_too(
     assert carried_out(2, taught(limits, out), sharded=True) == [0, 0]
     assert [step for step, _ in steps(out)] == [1, 2, 3, 4]
     agree(adapter(out), adapter(alone))
+    same_steps(out, alone)
+
+
+def test_weights_split_over_processes_learn_in_mixed_precision(
+    limits: PolicySettings, tmp_path: Path
+) -> None:
+    """As on a GPU: a layer's frozen weights in bfloat16, its adapters in float32, which stay that."""
+    mixed, short = limits.model_copy(update={"dtype": "bfloat16"}), SFT.model_copy(update={"epochs": 1})
+    alone, out = tmp_path / "alone", tmp_path / "split"
+    assert carried_out(1, taught(mixed, alone, settings=short)) == [0]
+    assert carried_out(2, taught(mixed, out, settings=short), sharded=True) == [0, 0]
+    assert {weight.dtype for weight in adapter(out).values()} == {torch.float32}
+    agree(adapter(out), adapter(alone), 1e-4)
     same_steps(out, alone)
 
 

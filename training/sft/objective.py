@@ -8,6 +8,7 @@ is any causal model of transformers, plain or under peft; what its backbone take
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch  # noqa: TID253
@@ -103,7 +104,7 @@ def dev_loss(model: Any, held: Pool, size: int) -> float:
             place = start + distributed.rank()
             # Weights that are split are gathered by all: a process without a part of its own reads along.
             part = parts[min(place, len(parts) - 1)]
-            loss = distributed.as_forward(model, model, lambda part=part: _plain(model, part))
+            loss = distributed.as_forward(model, model, partial(_plain, model, part))
             if place < len(parts):
                 losses.append(len(part.examples) * loss)
     distributed.split_again(model)
