@@ -215,6 +215,7 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
         "train traces": len(told["learned"]),
         "nothing to learn": told["unlearned"],
         "dev traces": told["dev"],
+        "processes": together.processes,
     }
     parents = (base.id, *told["learned"])
     identity = record_id("sft_policy", 1, {}, parents, weights)
@@ -271,6 +272,7 @@ def rft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     weights, told = done.proof.weights, done.proof.result
     work.digests |= {"weights": weights, "tools": told["tools"], "scales": told["scales"]}
     work.about |= {name: told[name] for name in ("ended", "steps", "questions")}
+    work.about["processes"] = processes
     parents = (sft.id, *told["learned"])
     identity = record_id("rft_policy", 1, {}, parents, weights)
     about = {"ended": told["ended"], "stages": told["stages"], "steps": told["lines"]}

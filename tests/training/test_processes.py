@@ -31,7 +31,7 @@ from training import distributed
 from training.rft import record
 from training.rft import train as rft
 from training.rft.trainer import Reinforcement
-from training.sft import course
+from training.sft import course, exports
 from training.sft import train as sft
 
 pytestmark = pytest.mark.slow
@@ -200,6 +200,7 @@ def test_weights_split_over_processes_learn_the_same_steps_too(
     assert carried_out(2, taught(limits, out), sharded=True) == [0, 0]
     assert [step for step, _ in steps(out)] == [1, 2, 3, 4]
     agree(adapter(out), adapter(alone))
+    agree(*(load_file(sft.exported(each) / exports.HEADS) for each in (out, alone)))
     same_steps(out, alone)
 
 
