@@ -5,8 +5,8 @@ The order names a job, a function from an `Order` and a `Tell` to plain JSON. It
 over Dagster Pipes; the last thing that is written is the proof of completion.
 
 An order for several processes makes this one their launcher (`training.launch`), and each of them carries the
-job out, `python -m training.child ORDER.json LAUNCHER`. The first alone speaks, and proves what it made; a job
-of several must leave `order.made` to it.
+job out, `python -m training.child ORDER.json LAUNCHER`. The first alone speaks, and proves what it made: a
+job of several leaves `order.made` to it.
 """
 
 import faulthandler
