@@ -19,10 +19,10 @@ $(READY): environment/install.sh environment/main.txt environment/dvc.txt pyproj
 demo: $(READY) ## set up, then run the whole graph on the embedded world and write the report
 	@OMP_NUM_THREADS=1 $(BIN)/pixelis run --jobs 2
 
-gpu: $(READY) ## a full-size policy on one GPU of 80 GB: says what it takes, then teaches, reinforces and measures it
+gpu: $(READY) ## a full-size policy on one GPU of 80 GB (PROFILE=gpu80x8: eight): says what it takes, then teaches, reinforces and measures it
 	@$(BIN)/python -c "import torch, sys; sys.exit(torch.version.cuda is None)" || \
 		.tools/uv/bin/uv pip install --python $(BIN)/python --reinstall-package torch torch==2.13.0
-	@$(BIN)/python -m benchmarks.one_gpu
+	@$(BIN)/python -m benchmarks.one_gpu --profile $(or $(PROFILE),gpu80)
 
 study: $(READY) ## does the policy learn: hours; goes on after a stop, and writes docs/LEARNING.md
 	@$(BIN)/pixelis study

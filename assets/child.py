@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,9 +67,10 @@ def _linked(source: str, target: str) -> None:
 
 
 @contextmanager
-def run(work: Work, job: Job, threads: int) -> Iterator[Done]:
+def run(work: Work, job: Job, threads: int, processes: int = 1, sharded: bool = False) -> Iterator[Done]:
     """Have `job` done for `work` by a process with so many threads, going on from what an interrupted one
-    had saved; where it had finished, its proof stands for it.
+    had saved; where it had finished, its proof stands for it. With more `processes` it launches that many,
+    over which weights are split where they are `sharded`.
 
     Raises StageError where it fails, says nothing for too long, or ends without proof that holds; Killed
     where it is killed from outside. The message names the log.
@@ -87,7 +88,8 @@ def run(work: Work, job: Job, threads: int) -> Iterator[Done]:
             proven = proof.check(folder, key)
         except proof.ProofError:
             (folder / proof.PROOF).unlink(missing_ok=True)
-            _have_done(work, _order(work, job, key, folder), threads, lock)
+            order = replace(_order(work, job, key, folder), processes=processes, sharded=sharded)
+            _have_done(work, order, threads, lock)
             try:
                 proven = proof.check(folder, key)
             except proof.ProofError as error:

@@ -72,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--profile", help="embedded (default), tiny, workstation, cluster or gpu80; or set PIXELIS_PROFILE"
+        "--profile",
+        help="embedded (default), tiny, workstation, cluster, gpu80 or gpu80x8; or set PIXELIS_PROFILE",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 

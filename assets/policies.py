@@ -202,7 +202,9 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     from training.sft import job
 
     base = next(iter(work.read("base_policy", Checkpoint)))
-    with child.run(work, job.sft, work.settings.sft.threads) as done:
+    together = work.settings.operations
+    sharded = together.strategy == "fsdp"
+    with child.run(work, job.sft, work.settings.sft.threads, together.processes, sharded) as done:
         done.into(work.folder)
     weights, told = done.proof.weights, done.proof.result
     _draw_curve(work.folder / "curve.png", told["points"])
@@ -213,6 +215,7 @@ def sft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
         "train traces": len(told["learned"]),
         "nothing to learn": told["unlearned"],
         "dev traces": told["dev"],
+        "processes": together.processes,
     }
     parents = (base.id, *told["learned"])
     identity = record_id("sft_policy", 1, {}, parents, weights)
@@ -263,11 +266,13 @@ def rft_policy(work: Work) -> Iterator[Outcome[Checkpoint]]:
     from training.rft import job
 
     sft = next(iter(work.read("sft_policy", Checkpoint)))
-    with child.run(work, job.rft, work.settings.rft.threads) as done:
+    processes = work.settings.operations.processes
+    with child.run(work, job.rft, work.settings.rft.threads, processes) as done:
         done.into(work.folder)
     weights, told = done.proof.weights, done.proof.result
     work.digests |= {"weights": weights, "tools": told["tools"], "scales": told["scales"]}
     work.about |= {name: told[name] for name in ("ended", "steps", "questions")}
+    work.about["processes"] = processes
     parents = (sft.id, *told["learned"])
     identity = record_id("rft_policy", 1, {}, parents, weights)
     about = {"ended": told["ended"], "stages": told["stages"], "steps": told["lines"]}

@@ -1,6 +1,6 @@
-"""A full-size policy on one GPU: what it will take, and then all of it (`make gpu`).
+"""A full-size policy on one GPU, or a few of one machine: what it will take, and then all of it (`make gpu`).
 
-    python -m benchmarks.one_gpu [--estimate] [--to ASSET ...]
+    python -m benchmarks.one_gpu [--profile gpu80x8] [--estimate] [--to ASSET ...]
 
 It is `pixelis --profile gpu80 run` with the arithmetic of `budget` in front: the weights are fetched, the
 traces are made of the embedded world (or of your sources, where settings name them), the policy is taught
@@ -24,33 +24,34 @@ PHASES = 4  # sets of answers: before, after SFT, the same without tools, after 
 
 
 def estimate(settings: Settings) -> list[tuple[str, ...]]:
-    """What the run of these settings takes, as rows of a table: phase, how much of it, GB of memory, and
-    hours on each of `budget.GPUS`. Computed, with the assumptions of docs/COMPUTE_BUDGET.md, from traces
-    as long as the paper's; here a conversation is read again each turn, and that is counted."""
+    """What the run of these settings takes, as rows of a table: phase, how much of it, GB of memory of each
+    GPU, and hours on each kind of `budget.GPUS`. Computed, with the assumptions of docs/COMPUTE_BUDGET.md,
+    from traces as long as the paper's; here a conversation is read again each turn, and that is counted. What
+    processes that train together tell each other is taken for nothing; answers are given by one."""
     of = budget.shape(POLICIES[settings.policy.name])
     traces = sum(source.items for source in settings.sources.values())
     sft, rft, asked = settings.sft, settings.rft, settings.evaluation.held_out
+    together = settings.operations.processes
+    split = together if settings.operations.strategy == "fsdp" else 1
+    beside = rft.prompts // together * rft.group
     phases = {
-        ("SFT", f"{traces} traces x {sft.epochs} epochs at most", "sft"): [
-            traces * sft.epochs * trained(of, settings, gpu) for gpu in GPUS
+        ("SFT", f"{traces} traces x {sft.epochs} epochs at most", "sft", split): [
+            traces * sft.epochs * trained(of, settings, gpu) / together for gpu in GPUS
         ],
-        ("RFT", f"{rft.steps} steps of {rft.prompts} x {rft.group} rollouts", "rft"): [
-            rft.steps
-            * rft.prompts
-            * rft.group
-            * (rolled(of, settings, gpu, rft.prompts * rft.group) + scored(of, settings, gpu))
+        ("RFT", f"{rft.steps} steps of {rft.prompts} x {rft.group} rollouts", "rft", 1): [
+            rft.steps * beside * (rolled(of, settings, gpu, beside) + scored(of, settings, gpu))
             for gpu in GPUS
         ],
-        ("evaluation", f"{PHASES} x {asked} questions", "rollouts"): [
+        ("evaluation", f"{PHASES} x {asked} questions", "rollouts", 1): [
             PHASES * asked * rolled(of, settings, gpu, settings.policy.batch) for gpu in GPUS
         ],
     }
     return [
         (
-            *(name, what, f"{budget.memory(of, phase, 1, settings.policy).total / GB:.0f}"),
+            *(name, what, f"{budget.memory(of, phase, over, settings.policy).total / GB:.0f}"),
             *(f"{seconds / HOUR:.1f}" for seconds in took),
         )
-        for (name, what, phase), took in phases.items()
+        for (name, what, phase, over), took in phases.items()
     ]
 
 
@@ -97,9 +98,15 @@ def show(settings: Settings) -> None:
 
 
 def check_device(settings: Settings) -> None:
-    """SettingsError where a GPU is asked for and none is seen."""
+    """SettingsError where GPUs are asked for and not as many are seen."""
     import torch
 
+    wanted = settings.operations.processes if settings.policy.device == "cuda" else 0
+    if torch.cuda.is_available() and torch.cuda.device_count() < wanted:
+        raise SettingsError(
+            f"operations.processes is {wanted}, each with a GPU of its own, and torch sees "
+            f"{torch.cuda.device_count()}"
+        )
     if settings.policy.device.startswith("cuda") and not torch.cuda.is_available():
         raise SettingsError(
             f"policy.device is {settings.policy.device}, and torch {torch.__version__} sees no GPU: "

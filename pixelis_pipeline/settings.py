@@ -499,7 +499,16 @@ class StudySettings(Section):
 
 
 class OperationsSettings(Section):
-    """What Dagster does by itself, once an operator has switched it on. Decides no output."""
+    """What Dagster does by itself, once an operator has switched it on, and how a training is spread. Decides
+    no output, but for the last bits of weights that several processes train.
+
+    `processes` train a full-size policy together, each with a device of its own and a share of every step's
+    rows or prompts. `strategy` says how its weights lie in SFT: each process has them whole (ddp), or a part
+    (fsdp). RFT rolls out whole weights always.
+    """
+
+    processes: Annotated[int, Field(ge=1)] = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
 
     resynthesis: Annotated[str, From("P", "cron, UTC: a new batch every Monday at three")] = "0 3 * * 1"
     shard_seconds: Annotated[int, From("P", "between looks at the sources' folders"), Field(ge=5)] = 300
@@ -550,6 +559,25 @@ class Settings(Section):
     study: StudySettings = StudySettings()
     operations: OperationsSettings = OperationsSettings()
     tracking: TrackingSettings = TrackingSettings()
+
+    @model_validator(mode="after")
+    def _shared_evenly(self) -> Self:
+        count, device = self.operations.processes, self.policy.device
+        if count == 1:
+            return self
+        if self.policy.name == "nano":
+            raise ValueError(f"operations.processes is {count}: the nano policy learns in one process")
+        if device not in ("cuda", "cpu"):
+            raise ValueError(
+                f"policy.device is {device!r}: with operations.processes = {count} each process takes a GPU "
+                'of its own, so set it to "cuda"'
+            )
+        if self.operations.strategy == "fsdp" and device != "cuda":
+            raise ValueError('operations.strategy is "fsdp": accelerate splits weights over GPUs only')
+        for name, size in (("sft.batch", self.sft.batch), ("rft.prompts", self.rft.prompts)):
+            if size % count:
+                raise ValueError(f"operations.processes ({count}) cannot share {name} ({size}) evenly")
+        return self
 
     def teacher_for(self, source: str) -> TeacherSettings:
         """The teacher of one source's traces; its endpoint is "none" where the source is left out.
@@ -629,6 +657,8 @@ def load(root: Path, profile: str | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        if not where:  # of sections that do not fit together; the value is the whole tree
+            raise SettingsError(str(first["ctx"]["error"])) from error
         secret = where.startswith("teacher.") or where.endswith(".teacher")  # a key, by a slip
         shown = "" if secret and isinstance(first["input"], str) else f" (got {first['input']!r})"
         raise SettingsError(f"setting {where}: {first['msg']}{shown}") from error

@@ -56,6 +56,44 @@ def test_junk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name, value, told",
+    [
+        ("policy.name", "nano", "operations.processes is 8: the nano policy learns in one process"),
+        ("policy.device", "auto", "policy.device is 'auto'.* set it to \"cuda\""),
+        ("policy.device", "cuda:1", "policy.device is 'cuda:1'"),
+        ("sft.batch", "12", r"operations.processes \(8\) cannot share sft.batch \(12\) evenly"),
+        ("rft.prompts", "4", r"operations.processes \(8\) cannot share rft.prompts \(4\) evenly"),
+    ],
+)
+def test_what_several_processes_cannot_share_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+):
+    assert load(tmp_path, "gpu80x8").operations.processes == 8
+    monkeypatch.setenv(f"PIXELIS_{name.upper().replace('.', '__')}", value)
+    with pytest.raises(SettingsError, match=f"^{told}"):
+        load(tmp_path, "gpu80x8")
+    monkeypatch.setenv("PIXELIS_OPERATIONS__PROCESSES", "1")
+    load(tmp_path, "gpu80x8")
+
+
+def test_weights_are_split_over_gpus_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PIXELIS_OPERATIONS__STRATEGY", "fsdp")
+    load(tmp_path, "gpu80x8")
+    monkeypatch.setenv("PIXELIS_POLICY__DEVICE", "cpu")
+    with pytest.raises(SettingsError, match="accelerate splits weights over GPUs only"):
+        load(tmp_path, "gpu80x8")
+
+
+def test_eight_gpus_learn_as_one_does(tmp_path: Path):
+    """The profiles differ in how a training is spread, and in the prompts of a step, which eight share."""
+    one, eight = (load(tmp_path, name).model_dump() for name in ("gpu80", "gpu80x8"))
+    assert eight["rft"].pop("prompts") % 8 == 0 and one["rft"].pop("prompts")
+    for each in (one, eight):
+        del each["profile"], each["operations"]
+    assert one == eight
+
+
 def test_credentials_in_an_endpoint_are_refused_and_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

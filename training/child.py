@@ -3,10 +3,15 @@
 The order names a job, a function from an `Order` and a `Tell` to plain JSON. It writes what it makes under
 `order.made` and tells after every step how far it is. What it tells goes to whoever started the process,
 over Dagster Pipes; the last thing that is written is the proof of completion.
+
+An order for several processes makes this one their launcher (`training.launch`), and each of them carries the
+job out, `python -m training.child ORDER.json LAUNCHER`. The first alone speaks, and proves what it made: a
+job of several leaves `order.made` to it.
 """
 
 import faulthandler
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +24,7 @@ from pixelis_pipeline.engine.parent import end_with
 from pixelis_pipeline.ledger import artifact, files
 from pixelis_pipeline.records import Json
 from pixelis_pipeline.settings import Settings
-from training import proof, tracking
+from training import launch, proof, tracking
 
 R = TypeVar("R")
 
@@ -44,6 +49,8 @@ class Order:
     folder    where the work is done; an interrupted job finds there what it had saved
     tracked   where files for TensorBoard and the like go, which outlive the work
     parent    the process that waits for this one
+    processes how many carry the job out together, each on a device of its own
+    sharded   whether weights are split over them, not copied to each
     """
 
     key: str
@@ -54,6 +61,8 @@ class Order:
     folder: str
     tracked: str
     parent: int
+    processes: int = 1
+    sharded: bool = False
 
     @property
     def settings(self) -> Settings:
@@ -93,13 +102,26 @@ def _job(name: str) -> Job:
     return job
 
 
-def main(path: Path) -> None:
-    """Carry out the order at `path`. What the job raises ends the process, and is told first."""
+def _unheard(step: int, of: int, scalars: Mapping[str, float], /) -> None:
+    """How all ranks but the first tell."""
+
+
+def main(path: Path, launcher: int | None = None) -> None:
+    """Carry out the order at `path`, as a rank of the process `launcher` where there is one. What the job
+    raises ends the process, and is told first."""
     # Asked to (`kill -USR1`), say in the log where every thread is: that is done to a process that hangs.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     faulthandler.enable()
     order = read(path)
-    end_with(order.parent)
+    end_with(launcher or order.parent)
+    if launcher is None and order.processes > 1:
+        launch.launch(path, order.processes, order.sharded)
+        return
+    if launcher is not None:
+        launch.take_device(order.settings)
+        if int(os.environ["RANK"]) > 0:
+            _job(order.job)(order, _unheard)
+            return
 
     from dagster_pipes import open_dagster_pipes
 
@@ -116,4 +138,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -31,6 +31,7 @@ LEFT_OUT = (
     "assets.running",
     "assets.child",
     "training.child",
+    "training.launch",
 )
 
 ROOT = Path(__file__).resolve().parent.parent.parent

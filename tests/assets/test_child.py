@@ -213,6 +213,64 @@ def test_nobody_else_works_where_one_is_at_work(tmp_path: Path, monkeypatch: pyt
         do(work, jobs.learn)
 
 
+def together(work: Work) -> proof.Proof:
+    with child.run(work, jobs.ranked, 1, processes=2) as done:
+        done.into(work.folder)
+    return done.proof
+
+
+def ranks(root: Path) -> list[list[object]]:
+    return [json.loads((root / f"rank-{rank}").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.slow
+def test_several_processes_carry_a_job_out_and_the_first_speaks_and_proves(tmp_path: Path):
+    watcher = Watcher()
+    work = work_at(tmp_path / "p", watcher, curve_seconds=0.001)
+    proven = together(work)
+    pids, sizes, sharded = zip(*ranks(work.project.root), strict=True)
+    assert len({*pids, os.getpid()}) == 3 and sizes == ("2", "2") and sharded == ("false", "false")
+    assert proven.result == {"rank": 0} and set(proven.files) == {"model"}
+    assert [message["method"] for message in watcher.heard] == ["opened", "closed"]
+    assert [numbers["rank"] for _, numbers, _ in watcher.shown] == [0]
+
+
+@pytest.mark.slow
+def test_where_one_of_several_processes_is_killed_all_are_gone_and_it_counts_as_killed(tmp_path: Path):
+    work = work_at(tmp_path / "p")
+    (work.project.root / "fate").write_text("killed")
+    with pytest.raises(child.Killed, match=r"was killed \(SIGKILL\)"):
+        together(work)
+    assert all(gone(pid) for pid, *_ in ranks(work.project.root))
+    (work.project.root / "fate").unlink()
+    assert together(work).result == {"rank": 0}
+
+
+@pytest.mark.slow
+def test_several_processes_say_where_they_stand_when_asked_and_die_with_the_one_that_waits(tmp_path: Path):
+    root = tmp_path / "p"
+    (project(root).root / "fate").write_text("silent")
+    code = (
+        "import sys; from pathlib import Path; from tests.assets import test_child as t; "
+        "t.together(t.work_at(Path(sys.argv[1])))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(root)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    while len(list(root.glob("rank-*"))) < 2:
+        assert parent.poll() is None
+        time.sleep(0.05)
+    pids = [pid for pid, *_ in ranks(root)]
+    (launcher,) = {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in pids}
+    assert launcher != parent.pid
+    os.kill(launcher, signal.SIGUSR1)
+    (log,) = (root / "data" / ".work").rglob("log.txt")
+    while log.read_text().count(" in ranked") < 2:
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    assert all(gone(pid) for pid in (launcher, *pids))
+
+
 @dataclass
 class Watcher:
     """Keeps what it is told."""

@@ -38,3 +38,14 @@ def test_more_of_it_takes_longer_by_as_much(settings):
     before, after = one_gpu.estimate(settings), one_gpu.estimate(twice)
     assert settings.rft.steps == 120 and before[0] == after[0] and before[2] == after[2]
     assert float(after[1][3]) == pytest.approx(2 * float(before[1][3]), abs=0.15)
+
+
+def test_eight_gpus_share_what_is_learned_and_no_answers(settings, tmp_path):
+    eight = load(tmp_path, "gpu80x8")
+    alone, shared = one_gpu.estimate(settings), one_gpu.estimate(eight)
+    assert [row[2] for row in shared] == [row[2] for row in alone], "each holds the whole policy"
+    for kind in range(3, 3 + len(GPUS)):
+        assert float(shared[0][kind]) == pytest.approx(float(alone[0][kind]) / 8, abs=0.1)
+    assert shared[2] == alone[2]
+    split = eight.model_copy(update={"operations": eight.operations.model_copy(update={"strategy": "fsdp"})})
+    assert float(one_gpu.estimate(split)[0][2]) < float(shared[0][2]) - 15

@@ -21,6 +21,7 @@ def rft(order: Order, tell: Tell) -> Json:
     from pixelis_pipeline.tools.opening import opened
     from pixelis_pipeline.tools.registry import default_registry
     from pixelis_pipeline.verify.answers import right
+    from training import distributed
     from training.rft import record, train
     from training.rft.course import STATE
     from training.rft.recipe import Ground, Recipe
@@ -46,6 +47,8 @@ def rft(order: Order, tell: Tell) -> Json:
     run = train.train(
         ground, base, out, recipe, scales, lambda line: tell(line.step + 1, settings.rft.steps, line.scalars)
     )
+    if not distributed.first():
+        return {}
     shutil.copytree(out / train.POLICY, order.made / "policy", dirs_exist_ok=True)
     left = shutil.ignore_patterns(train.POLICY, STATE, "*.tmp")
     shutil.copytree(out, order.made / "rft", ignore=left, dirs_exist_ok=True)

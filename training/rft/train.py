@@ -6,7 +6,7 @@ started from, over the tokens that the policy chose; one step of the dynamics he
 β.
 
 Killed at any moment, a second call goes on from the last checkpoint and ends with the weights of an
-undisturbed run, on the same machine with the same number of threads.
+undisturbed run, on the same machine with the same number of threads and processes.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ POLICY, SCALES = "policy", "scales.json"
 @dataclass(frozen=True, slots=True)
 class Run:
     """How a run ended, after how many steps, the sha256 of its last weights, and those at the end of each
-    stage of its reward."""
+    stage of its reward. Of several processes the first alone writes weights, and names them."""
 
     ended: Ended
     steps: int
@@ -127,6 +127,7 @@ def train(
     """
     import torch
 
+    from training import distributed
     from training.rft.trainer import Reinforcement
 
     rft = recipe.rft
@@ -138,7 +139,7 @@ def train(
     if resumed := state.is_file() and checkpoint.progress(state).get("key") == key:
         course = Course.of(checkpoint.progress(state))
     out.mkdir(parents=True, exist_ok=True)
-    if scales is not None:
+    if scales is not None and distributed.first():
         scales.write(out / SCALES)
     threads = torch.get_num_threads()
     torch.set_num_threads(rft.threads)

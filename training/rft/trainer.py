@@ -18,7 +18,6 @@ processes, the reference adapter of a LoRA policy, when to log and to save. What
 The module is imported only where a policy is trained.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -40,7 +39,7 @@ from pixelis_pipeline.agent import tokenizer as words
 from pixelis_pipeline.agent.large import TURN_ENDS, LargePolicy
 from pixelis_pipeline.agent.sampled import Sampled, sample
 from pixelis_pipeline.records import Question
-from training import checkpoint
+from training import checkpoint, distributed
 from training.rft import objective
 from training.rft.course import STATE, Course, Measured, advance
 from training.rft.groups import advantages
@@ -103,7 +102,8 @@ class Reinforcement(GRPOTrainer):
     """A run from `course.step` on. `policy` learns; `reference` is the model that it started from, None for a
     LoRA policy, of whose adapter TRL keeps a copy. Without `heads` (they read the nano policy only) nothing
     intrinsic is measured. Several processes only with a full-size policy: the nano's backbone is called past
-    what would share its gradients."""
+    what would share its gradients. Each rolls out its share of a step's prompts and learns from these groups;
+    what is found of them is found over all, and the first process writes."""
 
     def __init__(
         self,
@@ -135,13 +135,13 @@ class Reinforcement(GRPOTrainer):
             processing_class=_processor(policy),
         )
         if self.accelerator.num_processes > 1 and isinstance(policy, policies.Policy):
-            raise RuntimeError("the nano policy learns in one process")
+            raise RuntimeError("the nano policy learns in one process: set operations.processes = 1")
         if reference is not None:
             self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
         self.beta = course.controller.beta
         self.remove_callback(PrinterCallback)
         self.add_callback(_Steps(self))
-        self.record = Log(out, course.step)
+        self.record = Log(out, course.step) if self.accelerator.is_main_process else None
 
     def _send_telemetry(self) -> None:
         """Nothing is told to anyone."""
@@ -175,7 +175,10 @@ class Reinforcement(GRPOTrainer):
         return objective.log_probs(self.bare(model), group, self.recipe.rft.temperature)
 
     def keep(self, folder: Path) -> str:
-        """Write the policy, or its adapter, as it is now; gives the sha256 of the weights."""
+        """Write the policy, or its adapter, as it is now; gives the sha256 of the weights, and nothing in
+        all processes but the first."""
+        if not self.accelerator.is_main_process:
+            return ""
         whole = self.accelerator.unwrap_model(self.model)
         if not is_peft_model(whole):
             return policies.save(whole, folder, self.policy.contract)
@@ -265,10 +268,12 @@ class Reinforcement(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """The summed loss of one group, as its share of the batch's mean over tokens."""
+        assert self.batch is not None
         (group,) = inputs["groups"]
-        if not group.share and self.accelerator.num_processes == 1:
+        if not group.share and (self.accelerator.num_processes == 1 or not self.batch.kept.any()):
             # Not read at all, so that where all are dropped no weight has a gradient and the optimiser leaves
-            # it alone: a gradient of zeros would still let momentum and decay move it.
+            # it alone: a gradient of zeros would still let momentum and decay move it. Else several processes
+            # read them, since gradients are shared at the same group by all.
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
         with self.accelerator.autocast():
             now = self.read(model, group.rollouts)
@@ -290,7 +295,7 @@ class Reinforcement(GRPOTrainer):
         if "grad_norm" in logs and self.batch is not None:
             batch = self.batch
             told = line(self.before, self.course, batch, logs["grad_norm"])
-            if self.accelerator.is_main_process:
+            if self.record is not None:
                 self.record.write(told, rolled(batch.rollouts, batch.earned, batch.worth))
             if self.progress is not None:
                 self.progress(told)
@@ -299,14 +304,12 @@ class Reinforcement(GRPOTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """The heads first, under the step's number: the state, which names that step, makes them count."""
-        if not self.accelerator.is_main_process:
-            return
         heads = self.out / HEADS.format(self.course.step)
         if self.heads is not None:
             self.heads.save(heads)
         checkpoint.write(self.out / STATE, self._parts, self.optimizer, asdict(self.course))
         for old in self.out.glob("heads-*.safetensors"):
-            if old != heads:
+            if self.accelerator.is_main_process and old != heads:
                 old.unlink()
 
     def go_on(self) -> None:
@@ -350,13 +353,17 @@ def _processor(policy: policies.Policy | LargePolicy) -> PreTrainedTokenizerFast
 
 
 def _arguments(recipe: Recipe, out: Path, model: Any, beta: float) -> GRPOConfig:
-    """One micro-batch a group. TRL makes a reference of its own only for a LoRA policy, by `beta`."""
+    """One micro-batch a group. TRL makes a reference of its own only for a LoRA policy, by `beta`. ValueError
+    where the processes cannot share a step's prompts evenly."""
     rft, limits = recipe.rft, recipe.policy
+    if rft.prompts % distributed.processes():
+        raise ValueError(f"{distributed.processes()} processes cannot share rft.prompts ({rft.prompts})")
     half = model.dtype == torch.bfloat16
-    return GRPOConfig(
+    made = GRPOConfig(
         output_dir=str(out),
         per_device_train_batch_size=rft.group,
-        gradient_accumulation_steps=rft.prompts // int(os.environ.get("WORLD_SIZE", "1")),
+        gradient_accumulation_steps=rft.prompts // distributed.processes(),
+        ddp_find_unused_parameters=False,
         num_generations=rft.group,
         max_completion_length=limits.turns * limits.tokens_per_turn,
         max_steps=rft.steps,
@@ -376,3 +383,4 @@ def _arguments(recipe: Recipe, out: Path, model: Any, beta: float) -> GRPOConfig
         save_steps=rft.save,
         report_to="none",
     )
+    return distributed.one_device(made)

@@ -14,7 +14,7 @@ from transformers import TrainerCallback  # noqa: TID253
 
 from pixelis_pipeline.records import Json
 from pixelis_pipeline.settings import SftSettings
-from training import checkpoint
+from training import checkpoint, distributed
 from training.sft import curriculum
 from training.sft.drawing import Draws
 from training.sft.objective import dev_loss
@@ -119,5 +119,5 @@ class Course(TrainerCallback):
     def _save(self, model: Any, optimizer: Any) -> None:
         checkpoint.write(self.folder / STATE, {"model": model}, optimizer, self.done)
         for path in self.folder.glob("best-*.safetensors"):
-            if path != self._best:
+            if distributed.first() and path != self._best:
                 path.unlink()

@@ -45,6 +45,11 @@ class Heads(torch.nn.Module):
         said = self.by_kind[kind](hidden.float())
         return said if kind == "properties" else said.sigmoid()
 
+    def nothing(self, kinds: Sequence[Kind]) -> torch.Tensor | float:
+        """0, to which the weights of the heads of these kinds contribute, as they do to a loss."""
+        weights = [weight for kind in kinds for weight in self.by_kind[kind].parameters()]
+        return 0.0 * torch.stack([weight.sum() for weight in weights]).sum() if weights else 0.0
+
     def loss(self, hidden: torch.Tensor, aims: Sequence[Aims]) -> torch.Tensor:
         """The sum over the kinds that occur of their mean losses; 0 where there is nothing to say.
 

@@ -8,11 +8,13 @@ is any causal model of transformers, plain or under peft; what its backbone take
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch  # noqa: TID253
 
 from pixelis_pipeline.agent.pixels import Image
+from training import distributed
 from training.sft.examples import Example
 from training.sft.heads import Heads
 from training.sft.pool import Pool, Rows, nano_rows
@@ -92,12 +94,22 @@ def objective(
 
 
 def dev_loss(model: Any, held: Pool, size: int) -> float:
-    """Mean imitation loss over a pool, none of it smoothed or hidden. ValueError for an empty one."""
+    """Mean imitation loss over a pool, none of it smoothed or hidden. Processes that train together share the
+    pool and learn the same number. ValueError for an empty one."""
     if not held.examples:
         raise ValueError("there is no example to measure on")
-    with torch.inference_mode():
-        losses = [
-            len(part.examples) * imitation(told(model, lesson(part, model.device))[0], 0.0).item()
-            for part in held.parts(size)
-        ]
-    return sum(losses) / len(held.examples)
+    parts, losses = list(held.parts(size)), []
+    with torch.no_grad():
+        for start in range(0, len(parts), distributed.processes()):
+            place = start + distributed.rank()
+            # Weights that are split are gathered by all: a process without a part of its own reads along.
+            part = parts[min(place, len(parts) - 1)]
+            loss = distributed.as_forward(model, model, partial(_plain, model, part))
+            if place < len(parts):
+                losses.append(len(part.examples) * loss)
+    distributed.split_again(model)
+    return distributed.total(sum(losses), model.device) / len(held.examples)
+
+
+def _plain(model: Any, part: Pool) -> float:
+    return imitation(told(model, lesson(part, model.device))[0], 0.0).item()

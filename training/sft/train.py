@@ -4,7 +4,7 @@ A full-size policy learns through adapters always: what is written, and what a c
 copy of the weights under them.
 
 Killed at any moment, a second call goes on from the last checkpoint and ends with the weights of an
-undisturbed run, on the same machine with the same number of threads.
+undisturbed run, on the same machine with the same number of threads and processes.
 """
 
 import copy
@@ -23,7 +23,7 @@ from pixelis_pipeline.ledger.files import sha256
 from pixelis_pipeline.records import Json, Trajectory, canonical
 from pixelis_pipeline.settings import CurationSettings, PolicySettings, SftSettings
 from pixelis_pipeline.tools.opening import Open
-from training import adapters
+from training import adapters, distributed
 from training.sft import calibrators, exports
 from training.sft.course import Course, Point, Progress, begun
 from training.sft.drawing import Draws
@@ -69,7 +69,8 @@ def train(
     done, how many there are in all, and its losses by name. With a folder of `ranks` (`ranks.study`) adapters
     of these ranks are trained in place of all weights; `out` then holds them merged, `exported(out)`/adapter
     by themselves. `limits` name the kind of policy (nano by default); of a full-size one `out` holds the
-    adapter and what it stands on (`agent.adapted`). Working state lies in `out`.work until the end.
+    adapter and what it stands on (`agent.adapted`). Working state lies in `out`.work until the end. The
+    first of several processes (`training.launch`) writes; the others' curve names no weights.
 
     Raises ValueError for a training set without anything to learn, a trajectory that was not replayed or has
     no difficulty, or a loss that is no number; RenderMismatch where `base` was made under another contract;
@@ -93,8 +94,19 @@ def train(
     torch.set_num_threads(settings.threads)
     try:
         chosen = None if ranks is None else pattern(Ranks.read(ranks / RANKS))
-        model = adapters.learner(start, chosen, settings.seed)
-        heads = _run(start, model, draws, Course(draws, held, work, progress), work)
+        model = _learner(start, chosen, settings.seed)
+        _run(start, model, draws, Course(draws, held, work, progress), work)
+        learned = distributed.trained(model) if distributed.sharded(model) else {}
+        points = tuple(Point(**point) for point in draws.done["points"])
+        unlearned = len(trajectories) - len(drawn.examples)
+        if not distributed.first():
+            return Curve(points, "", unlearned)
+        if learned:
+            model = _learner(policy.opened(base, limits), chosen, settings.seed)
+            model.load_state_dict(learned, strict=False)
+        heads = model.heads
+        del model.heads
+        model.eval()
         found = exports.statistics(model, held if held.examples else drawn, settings.rows)
     finally:
         torch.set_num_threads(threads)
@@ -111,8 +123,7 @@ def train(
         digest = policy.save(model, out, start.contract)
     files |= calibrators.export(exported(out), replace(start, model=model), held, settings.rows)
     shutil.rmtree(work, ignore_errors=True)
-    points = tuple(Point(**point) for point in draws.done["points"])
-    return Curve(points, digest, len(trajectories) - len(drawn.examples), files)
+    return Curve(points, digest, unlearned, files)
 
 
 def _key(
@@ -131,16 +142,16 @@ def _key(
     ).hexdigest()
 
 
-def _run(start: policy.Policy | LargePolicy, model: Any, draws: Draws, course: Course, work: Path) -> Heads:
-    """Train to the end of the schedule or of the curriculum; gives the heads that were trained with it."""
-    text = model.config.get_text_config()
-    heads = Heads(text.hidden_size, draws.settings.seed)
+def _learner(start: policy.Policy | LargePolicy, ranks: Json | None, seed: int) -> Any:
+    """The model that is trained, with the heads that are trained with it as its part."""
+    model = adapters.learner(start, ranks, seed)
+    heads = Heads(model.config.get_text_config().hidden_size, seed)
     model.add_module("heads", heads.to(model.device))
-    try:
-        Imitation(model, heads, start.vocabulary.marks, draws, work, [course]).train()
-    finally:
-        del model.heads
+    return model
+
+
+def _run(start: policy.Policy | LargePolicy, model: Any, draws: Draws, course: Course, work: Path) -> None:
+    """Train to the end of the schedule or of the curriculum."""
+    Imitation(model, model.heads, start.vocabulary.marks, draws, work, [course]).train()
     if draws.settings.gradient_checkpointing:
         model.activation_checkpointing_disable()
-    model.eval()
-    return heads
