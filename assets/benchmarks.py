@@ -15,7 +15,7 @@ from pixelis_pipeline.settings import BENCHMARKS
 from pixelis_pipeline.sources.contract import Reader
 from pixelis_pipeline.sources.whitelist import WhitelistEntry
 
-HELD_OUT = ("fineweb", "mathvista", "partimagenet", "sa1b")
+HELD_OUT = ("ego4d", "fineweb", "mathvista", "partimagenet", "sa1b", "starqa")
 MARGIN = 1.5  # worlds drawn per question wanted: not every scene supports one
 
 
