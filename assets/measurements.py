@@ -29,7 +29,7 @@ COMPARISONS = "comparisons.parquet"
     group="measurements",
     partitions=POLICY,
     inputs=("benchmarks/capabilities", *sorted(set(MADE_FROM.values()))),
-    settings=("policy", "tools", "evaluation.seed", "media", "sft.threads"),
+    settings=("policy", "tools", "evaluation.seed", "media", "rft.threads"),
     outside=tool_versions,
     kinds=("pytorch", "parquet"),
     stable=False,
@@ -69,7 +69,7 @@ def _rollouts(work: Work, questions: list[Question]) -> list[Prediction]:
     tools = work.policy != "sft_no_tools"
     registry = default_registry(work.settings.tools) if tools else disabled_registry()
     work.digests |= {"weights": checkpoint.weights, "tools": registry.versions}
-    torch.set_num_threads(work.settings.sft.threads)
+    torch.set_num_threads(work.settings.rft.threads)
     with work.progress(len(questions)) as advance:
         made = rollouts(
             policy.opened(work.folders(made_from)[0] / FOLDER, work.settings.policy),

@@ -70,7 +70,7 @@ class Taught:
 
 def _answers(work: Task) -> Iterator[Accepted[Prediction]]:
     """Every held-out question answered."""
-    with child.run(work, work.job, work.settings.sft.threads) as done:
+    with child.run(work, work.job, work.settings.rft.threads) as done:
         for prediction in answering.stored(done.made):
             yield Accepted(prediction.question.id, (prediction,))
 
@@ -81,7 +81,7 @@ ANSWERS = Stage(
     Prediction,
     "measurements",
     inputs=(QUESTIONS,),
-    settings=("policy", "tools", "media", "sft.seed", "sft.threads"),
+    settings=("policy", "tools", "media", "sft.seed", "rft.threads"),
     outside=tool_versions,
 )
 

@@ -51,10 +51,11 @@ class Training:
 
     def settings(self, project: Settings) -> Settings:
         """The project's settings, with what makes this training its own."""
-        if self.method == SFT:
-            return project.model_copy(update={"sft": project.sft.model_copy(update={"seed": self.seed})})
-        of = {"seed": self.seed, "steps": project.study.steps, **METHODS[self.method]}
-        return project.model_copy(update={"rft": project.rft.model_copy(update=of)})
+        if self.method == SFT:  # on one thread, since trainings go side by side
+            of = {"seed": self.seed, "threads": 1}
+            return project.model_copy(update={"sft": project.sft.model_copy(update=of)})
+        how = {"seed": self.seed, "steps": project.study.steps, **METHODS[self.method]}
+        return project.model_copy(update={"rft": project.rft.model_copy(update=how)})
 
 
 @dataclass(frozen=True, slots=True)
