@@ -303,8 +303,8 @@ class SftSettings(Section):
     label_smoothing: Annotated[float, From("S", "§3.2.1")] = 0.05
     gradient_norm: Annotated[float, From("S", "§3.2.1"), Field(gt=0)] = 1.0
     epochs: Annotated[int, From("P", "§3.2.1"), Field(ge=1)] = 3
-    # Of 200 held-out questions about pictures, nano learned 156 in three epochs by eights (5.5 min) and 155 in
-    # four by sixteens at 1e-3 (7 min, on a thread). One run each.
+    # Of 200 held-out questions about pictures, nano learned 156 in three epochs by eights (5.5 min) and 155
+    # in four by sixteens at 1e-3 (7 min, on a thread). One run each.
     batch: Annotated[int, From("P", "nano"), Field(ge=1)] = 8
     # Of the demo's traces, a third about films: 2.5 s a step all at once, 1.7 by fours, 1.6 by twos.
     micro_batch: Annotated[int, Field(ge=1, description="rows in memory at a time, at most")] = 2
