@@ -310,15 +310,16 @@ class SftSettings(Section):
     micro_batch: Annotated[int, Field(ge=1, description="rows in memory at a time, at most")] = 2
     learning_rate: Annotated[float, From("P"), Field(gt=0)] = 7e-4
     lora: Annotated[str, Field(description="a version of `lora_ranks`; none: all weights")] = "none"
-    # Nano learns without heads and dropouts: 149 of the demo's 200 held-out questions right and 18 % of calls
-    # invalid; with the paper's .2, .1 and .02 142 and 38 %. One run each; the three were not told apart.
+    # Nano learns without heads and dropouts: on its first base and 200 held-out questions about pictures, 149
+    # right and 18 % of calls invalid; with the paper's .2, .1 and .02 142 and 38 %. One run each; the three
+    # were not told apart.
     auxiliary: Annotated[float, From("P", "§3.2.1, of the heads; the paper's is 0.2"), Field(ge=0)] = 0.0
     hide_outputs: Annotated[float, From("P", "§3.2.1, the paper's is 0.1"), Field(ge=0, le=1)] = 0.0
     hide_actions: Annotated[float, From("S", "§3.2.1, early; the paper's is 0.02"), Field(ge=0, le=1)] = 0.0
     early_steps: Annotated[int, From("P", "§3.2.1, t <= 2"), Field(ge=0)] = 2
     # Nano stays on the full pool: nine in ten of its traces about a thing's properties are simple. With the
-    # paper's one epoch, and the heads and dropouts new as well, the demo's 200 held-out questions went from
-    # 75 to 59.5 %, of those about properties from 55 of 67 to 28. The parts were not measured one by one.
+    # paper's one epoch, and the heads and dropouts new as well, the same 200 questions went from 75 to
+    # 59.5 %, of those about properties from 55 of 67 to 28. The parts were not measured one by one.
     warm_up: Annotated[
         int, From("P", "epochs on the full pool; nano; the paper's 1 is for an 8B model"), Field(ge=1)
     ] = 3

@@ -284,9 +284,8 @@ class LargePolicy:
         pixels = grid = None
         counts: list[int] = []
         if images:
-            read = pictures(
-                self.contract
-            )  # told where the channels lie: it would guess, by a height of 1 or 3
+            read = pictures(self.contract)
+            # Told where the channels lie: it would guess, of a picture 1 or 3 pixels high wrongly.
             made = read(images=list(images), input_data_format="channels_last", return_tensors="pt")
             pixels, grid = made["pixel_values"], made["image_grid_thw"]
             counts = (grid.prod(-1) // self.contract.pixels["merge"] ** 2).tolist()

@@ -76,3 +76,10 @@ def test_sampling_follows_its_seed_and_never_speaks_for_the_environment(folder, 
 
     assert sample(1) == sample(1) != sample(2)
     assert not any(mark in text for seed in range(5) for text in sample(seed) for mark in decode.NEVER)
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely_and_never_where_they_are_not():
+    chances = torch.tensor([0.0, 0.5, 0.0, 0.2, 0.3, 0.0])
+    drawn = decode._choose(chances.log().expand(40_000, -1), 1.0, torch.Generator().manual_seed(3))
+    shares = drawn.bincount(minlength=6) / len(drawn)
+    assert (shares[chances == 0] == 0).all() and (shares - chances).abs().max() < 0.01

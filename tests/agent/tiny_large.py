@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from pixelis_pipeline.agent import skeleton
+from pixelis_pipeline.agent import render, skeleton
 from pixelis_pipeline.agent.nano import CLASSES
 from pixelis_pipeline.agent.published import POLICIES, Published
+from pixelis_pipeline.settings import PolicySettings
 
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
@@ -69,3 +70,12 @@ def write(name: str, folder: Path) -> Published:
     model.save_pretrained(folder)
     words.save(str(folder / "tokenizer.json"))
     return named
+
+
+def limits(name: str, folder: Path, patch, **changes) -> PolicySettings:
+    """Settings that name such a policy, written to `folder`, for as long as `patch` (pytest's MonkeyPatch)
+    holds. Its system turn is cut short: letters are tokens here, and the tools' schemas are 9,000 of them."""
+    patch.setattr(render, "INSTRUCTIONS", "Answer the question about {picture}.")
+    patch.setitem(POLICIES, name, write(name, folder))
+    few = {"turns": 2, "tokens_per_turn": 12, "picture_tokens_least": 4}
+    return PolicySettings(name=name, weights=str(folder), device="cpu", dtype="float32", **{**few, **changes})

@@ -11,7 +11,6 @@ import torch
 from safetensors import safe_open
 
 from pixelis_pipeline.agent import adapted, large, policy, render
-from pixelis_pipeline.agent.published import POLICIES
 from pixelis_pipeline.agent.sampled import sample
 from pixelis_pipeline.settings import CurationSettings, PolicySettings, SftSettings
 from tests.agent import tiny_large
@@ -43,20 +42,7 @@ TRACES = [trace(k) for k in range(2)]
 
 @pytest.fixture(params=["qwen3-vl-8b", "qwen2.5-vl-7b", "qwen3-8b"])
 def limits(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PolicySettings:
-    """Settings that name such a policy, and its weights on disk. Its system turn is cut short: letters are
-    tokens here, and the tools' schemas are 9,000 of them."""
-    monkeypatch.setattr(render, "INSTRUCTIONS", "Answer the question about {picture}.")
-    named = tiny_large.write(request.param, tmp_path / "weights")
-    monkeypatch.setitem(POLICIES, request.param, named)
-    return PolicySettings(
-        name=request.param,
-        weights=str(tmp_path / "weights"),
-        device="cpu",
-        dtype="float32",
-        turns=2,
-        tokens_per_turn=12,
-        picture_tokens_least=4,
-    )
+    return tiny_large.limits(request.param, tmp_path / "weights", monkeypatch)
 
 
 one = pytest.mark.parametrize("limits", ["qwen3-vl-8b"], indirect=True)
@@ -131,21 +117,17 @@ def test_killed_anywhere_both_trainings_end_with_the_same_adapter(
     assert taught(limits, tmp_path / "b", settings) == undisturbed
 
     steps = replace(recipe(steps=3, learning_rate=1e-2, group=2, prompts=1, save=1), policy=limits)
-    whole = rft.train(ground(even), tmp_path / "a", tmp_path / "c", steps, None)
+    whole = rft.train(ground(coin()), tmp_path / "a", tmp_path / "c", steps, None)
     killed(
         lambda tell: rft.train(
-            *(ground(even), tmp_path / "a", tmp_path / "d", steps, None), lambda line: tell(line.step)
+            *(ground(coin()), tmp_path / "a", tmp_path / "d", steps, None), lambda line: tell(line.step)
         ),
         2,
     )
     assert (tmp_path / "d" / STATE).is_file() and not (tmp_path / "d" / rft.POLICY).exists()
-    assert rft.train(ground(even), tmp_path / "a", tmp_path / "d", steps, None) == whole
-    assert record.read(tmp_path / "d") == record.read(tmp_path / "c")
-
-
-def even(question: Any, answer: str) -> bool:
-    """A verdict that differs within a group and follows from the answer alone."""
-    return len(answer) % 2 == 0
+    assert rft.train(ground(coin()), tmp_path / "a", tmp_path / "d", steps, None) == whole
+    lines = record.read(tmp_path / "c")
+    assert record.read(tmp_path / "d") == lines and all(not line.filtered for line in lines), "it learned"
 
 
 def killed(train: Any, at: int) -> None:

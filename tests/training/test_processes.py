@@ -18,8 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pixelis_pipeline.agent import adapted, render
-from pixelis_pipeline.agent.published import POLICIES
+from pixelis_pipeline.agent import adapted
 from pixelis_pipeline.agent.sampled import Sampled
 from pixelis_pipeline.records import Question
 from pixelis_pipeline.settings import CurationSettings, PolicySettings, SftSettings
@@ -53,21 +52,11 @@ TRACES = [trace(k) for k in range(6)]
 
 @pytest.fixture(scope="module")
 def limits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicySettings]:
-    """As in `test_full_size`."""
+    """Of one policy for all tests here; SFT saves each step."""
     folder = tmp_path_factory.mktemp("policy")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "INSTRUCTIONS", "Answer the question about {picture}.")
-        patch.setitem(POLICIES, NAME, tiny_large.write(NAME, folder / "weights"))
         patch.setattr(course, "SAVE", 1)
-        yield PolicySettings(
-            name=NAME,
-            weights=str(folder / "weights"),
-            device="cpu",
-            dtype="float32",
-            turns=2,
-            tokens_per_turn=12,
-            picture_tokens_least=4,
-        )
+        yield tiny_large.limits(NAME, folder / "weights", patch)
 
 
 def carried_out(processes: int, work: Callable[[], object], sharded: bool = False) -> list[int]:

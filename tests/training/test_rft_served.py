@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pixelis_pipeline.agent import adapted, policy, render
-from pixelis_pipeline.agent.published import POLICIES
-from pixelis_pipeline.settings import PolicySettings
+from pixelis_pipeline.agent import adapted, policy
 from tests.agent import stand_in_vllm, tiny_large
 from tests.training.test_full_size import SFT, taught
 from tests.training.test_rft import ground, recipe
@@ -35,17 +33,9 @@ def test_each_step_is_sampled_from_the_adapter_that_the_one_before_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engines = stand_in_vllm.install(monkeypatch)
-    monkeypatch.setattr(render, "INSTRUCTIONS", "Answer the question about {picture}.")
-    name = "qwen3-vl-8b"
-    monkeypatch.setitem(POLICIES, name, tiny_large.write(name, tmp_path / "weights"))
-    limits = PolicySettings(
-        name=name,
-        weights=str(tmp_path / "weights"),
-        device="cpu",
-        dtype="float32",
-        turns=2,
+    limits = tiny_large.limits(
+        *("qwen3-vl-8b", tmp_path / "weights", monkeypatch),
         tokens_per_turn=8,
-        picture_tokens_least=4,
         picture_tokens_most=30,
         rollouts="vllm",
     )

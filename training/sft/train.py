@@ -111,19 +111,25 @@ def train(
     finally:
         torch.set_num_threads(threads)
     files = exports.write(exported(out), heads, *found)
-    if isinstance(start, LargePolicy):
-        from pixelis_pipeline.agent import adapted
-
-        digest = adapted.save(model, out, start.contract, adapted.Base.of(start, limits))
-    else:
-        if ranks is not None:
-            files |= exports.write_adapter(exported(out), model)
-            model = model.merge_and_unload()
-        model.config = config
-        digest = policy.save(model, out, start.contract)
+    if ranks is not None and isinstance(start, policy.Policy):
+        files |= exports.write_adapter(exported(out), model)
+        model = model.merge_and_unload()
+    digest = _save(start, model, config, out, limits)
     files |= calibrators.export(exported(out), replace(start, model=model), held, settings.rows)
     shutil.rmtree(work, ignore_errors=True)
     return Curve(points, digest, unlearned, files)
+
+
+def _save(
+    start: policy.Policy | LargePolicy, model: Any, config: Any, out: Path, limits: PolicySettings
+) -> str:
+    """Write what was learned, whole weights or an adapter; gives its sha256."""
+    if isinstance(start, LargePolicy):
+        from pixelis_pipeline.agent import adapted
+
+        return adapted.save(model, out, start.contract, adapted.Base.of(start, limits))
+    model.config = config
+    return policy.save(model, out, start.contract)
 
 
 def _key(
