@@ -72,10 +72,16 @@ def write(name: str, folder: Path) -> Published:
     return named
 
 
-def limits(name: str, folder: Path, patch, **changes) -> PolicySettings:
-    """Settings that name such a policy, written to `folder`, for as long as `patch` (pytest's MonkeyPatch)
-    holds. Its system turn is cut short: letters are tokens here, and the tools' schemas are 9,000 of them."""
+def known(name: str, patch) -> None:
+    """The small one goes by the published one's name for as long as `patch` (pytest's MonkeyPatch) holds. Its
+    system turn is cut short: letters are tokens here, and the tools' schemas are 9,000 of them."""
     patch.setattr(render, "INSTRUCTIONS", "Answer the question about {picture}.")
-    patch.setitem(POLICIES, name, write(name, folder))
+    patch.setitem(POLICIES, name, small(name))
+
+
+def limits(name: str, folder: Path, patch, **changes) -> PolicySettings:
+    """Settings that name such a policy, written to `folder` and `known`."""
+    write(name, folder)
+    known(name, patch)
     few = {"turns": 2, "tokens_per_turn": 12, "picture_tokens_least": 4}
     return PolicySettings(name=name, weights=str(folder), device="cpu", dtype="float32", **{**few, **changes})

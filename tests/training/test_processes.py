@@ -1,16 +1,19 @@
 """Full-size policies, made tiny, trained by two processes over gloo: the steps of one process, killed or not.
 
-`tests/assets/test_child.py` has the launcher; here processes are forked, and told by the environment as it
-tells them.
+`tests/assets/test_child.py` has the launcher; here processes are told by the environment as it tells them.
+They are forked from one that did nothing but import: from the tests' own they would inherit locks and pools
+of threads, whatever ran there before.
 """
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +53,20 @@ SFT = SftSettings(
 TRACES = [trace(k) for k in range(6)]
 
 
+CLEAN = multiprocessing.get_context("forkserver")
+CLEAN.set_forkserver_preload([__name__])
+Work = Callable[[], object]
+
+
 @pytest.fixture(scope="module")
 def limits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicySettings]:
-    """Of one policy for all tests here; SFT saves each step."""
+    """Of one policy for all tests here."""
     folder = tmp_path_factory.mktemp("policy")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course, "SAVE", 1)
         yield tiny_large.limits(NAME, folder / "weights", patch)
 
 
-def carried_out(processes: int, work: Callable[[], object], sharded: bool = False) -> list[int]:
+def carried_out(processes: int, work: Work, sharded: bool = False) -> list[int | None]:
     """Have so many processes do it; how each ended (exit code, or minus the signal). All end where one
     fails."""
     with socket.socket() as probe:
@@ -67,36 +74,29 @@ def carried_out(processes: int, work: Callable[[], object], sharded: bool = Fals
         port = str(probe.getsockname()[1])
     of = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
     of |= {"MASTER_PORT": port, "ACCELERATE_USE_FSDP": str(sharded).lower()}
-    left, ended = {}, {}
-    for rank in range(processes):
-        child = os.fork()
-        if child == 0:
-            try:
-                _begin(of | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}, sharded)
-                work()
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        left[child] = rank
-    while left:
-        child, status = os.wait()
-        ended[left.pop(child)] = os.waitstatus_to_exitcode(status)
-        if status:
-            for other in left:
-                os.kill(other, signal.SIGTERM)
-    return [ended[rank] for rank in range(processes)]
+    ranks = [
+        of | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
+        for rank in range(processes)
+    ]
+    started = [CLEAN.Process(target=_rank, args=(rank, sharded, work)) for rank in ranks]
+    for each in started:
+        each.start()
+    while left := [each for each in started if each.exitcode is None]:
+        connection.wait([each.sentinel for each in left])
+        if any(each.exitcode for each in started):
+            for each in left:
+                each.terminate()
+    return [each.exitcode for each in started]
 
 
-def _begin(environment: dict[str, str], sharded: bool) -> None:
-    """A process that remembers no training. accelerate takes FSDP for a matter of GPUs; torch splits weights
-    over CPUs as well, and that check alone is left out."""
-    from accelerate.state import AcceleratorState, GradientState
+def _rank(environment: dict[str, str], sharded: bool, work: Work) -> None:
+    """A process that knows the small policy and saves each step of SFT. accelerate takes FSDP for a matter of
+    GPUs; torch splits weights over CPUs as well, and that check alone is left out."""
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedType
 
     os.environ.update(environment)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    torch.set_num_threads(1)
     begun = AcceleratorState.__init__
 
     def begin(state, *given, fsdp_plugin=None, **named) -> None:
@@ -104,28 +104,30 @@ def _begin(environment: dict[str, str], sharded: bool) -> None:
         if fsdp_plugin is not None:
             state.distributed_type, state.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
 
-    if sharded:
-        AcceleratorState.__init__ = begin
+    with pytest.MonkeyPatch.context() as patch:
+        tiny_large.known(NAME, patch)
+        patch.setattr(course, "SAVE", 1)
+        if sharded:
+            patch.setattr(AcceleratorState, "__init__", begin)
+        work()
 
 
 def taught(
     limits: PolicySettings, out: Path, dies: tuple[int, int] = (-1, -1), settings: SftSettings = SFT
-) -> Callable[[], object]:
+) -> Work:
     """Supervised fine-tuning into `out`, in which (rank, step) is killed once that step is done."""
+    return partial(_teach, limits, out, dies, settings)
 
-    def work() -> object:
-        def told(step, of, scalars) -> None:
-            with out.with_suffix(".steps").open("a") as file:
-                file.write(json.dumps([distributed.rank(), step, scalars]) + "\n")
-            if dies == (distributed.rank(), step):
-                os.kill(os.getpid(), signal.SIGKILL)
 
-        base = Path(limits.weights)
-        return sft.train(
-            *(TRACES, TRACES[:3], base, out, settings, CurationSettings(), opens, told, None, limits)
-        )
+def _teach(limits: PolicySettings, out: Path, dies: tuple[int, int], settings: SftSettings) -> None:
+    def told(step, of, scalars) -> None:
+        with out.with_suffix(".steps").open("a") as file:
+            file.write(json.dumps([distributed.rank(), step, scalars]) + "\n")
+        if dies == (distributed.rank(), step):
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    return work
+    base = Path(limits.weights)
+    sft.train(*(TRACES, TRACES[:3], base, out, settings, CurationSettings(), opens, told, None, limits))
 
 
 def steps(out: Path, rank: int = 0) -> list[tuple[int, dict[str, float]]]:
@@ -206,9 +208,12 @@ def test_weights_split_over_processes_learn_in_mixed_precision(
     same_steps(out, alone)
 
 
-def test_two_processes_roll_out_their_share_of_a_steps_prompts_and_learn_as_one_does(
-    limits: PolicySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def reinforced(limits: PolicySettings, out: Path, dies: tuple[int, int] = (-1, -1)) -> Work:
+    """Reinforcement into `out`, in which (rank, step) is killed once that step is told."""
+    return partial(_reinforce, limits, out, dies)
+
+
+def _reinforce(limits: PolicySettings, out: Path, dies: tuple[int, int]) -> None:
     """Draws are a process' own; here they are a question's, so that one process rolls out the same."""
     real = Reinforcement._sample
 
@@ -218,21 +223,24 @@ def test_two_processes_roll_out_their_share_of_a_steps_prompts_and_learn_as_one_
         drawn = [real(trainer, [each], 100 * step + int(each.id[1:]) - start) for each in questions]
         return [rollout for group in drawn for rollout in group]
 
-    monkeypatch.setattr(Reinforcement, "_sample", by_question)
+    def told(line: record.Line) -> None:
+        if dies == (distributed.rank(), line.step):
+            os.kill(os.getpid(), signal.SIGKILL)
+
     settings = replace(recipe(steps=3, learning_rate=1e-2, group=2, prompts=2, save=1), policy=limits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reinforcement, "_sample", by_question)
+        rft.train(ground(coin()), Path(limits.weights), out, settings, None, told)
 
-    def reinforced(out: Path, dies: tuple[int, int] = (-1, -1)) -> Callable[[], object]:
-        def told(line: record.Line) -> None:
-            if dies == (distributed.rank(), line.step):
-                os.kill(os.getpid(), signal.SIGKILL)
 
-        return lambda: rft.train(ground(coin()), Path(limits.weights), out, settings, None, told)
-
+def test_two_processes_roll_out_their_share_of_a_steps_prompts_and_learn_as_one_does(
+    limits: PolicySettings, tmp_path: Path
+) -> None:
     alone, whole, killed = (tmp_path / name for name in ("alone", "whole", "killed"))
-    assert carried_out(1, reinforced(alone)) == [0]
-    assert carried_out(2, reinforced(whole)) == [0, 0]
-    assert carried_out(2, reinforced(killed, dies=(1, 1)))[1] == -signal.SIGKILL
-    assert carried_out(2, reinforced(killed)) == [0, 0]
+    assert carried_out(1, reinforced(limits, alone)) == [0]
+    assert carried_out(2, reinforced(limits, whole)) == [0, 0]
+    assert carried_out(2, reinforced(limits, killed, dies=(1, 1)))[1] == -signal.SIGKILL
+    assert carried_out(2, reinforced(limits, killed)) == [0, 0]
     lines = record.read(whole)
     assert [line.step for line in lines] == [0, 1, 2] and lines[0].kl < 1e-6 < lines[-1].kl
     for line in lines:
