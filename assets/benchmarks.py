@@ -1,9 +1,12 @@
 """What policies are measured on, and the list of it that nothing in training may resemble."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from assets import encoding
 from assets.raw import listing, located, named_folder, read, world_folder
@@ -178,12 +181,20 @@ def _asked(work: Work, source: str, packer: Packer) -> Iterator[Outcome[Question
             origin=replace(sample.origin, role="evaluation"),
             media=tuple(located(m, work.project.root) for m in sample.media),
         )
-        asked = questions(sample, work.project.media.pixels, seed=seed)[:1]
-        wanted -= len(asked)
+        asked = questions(sample, work.project.media.pixels, seed=seed)
         if asked:
-            yield Accepted(sample.id, tuple(asked))
+            wanted -= 1
+            yield Accepted(sample.id, (_drawn(asked, seed),))
         else:
             yield Rejected(sample.id, work.stage.key, "no question")
+
+
+def _drawn(asked: list[Question], seed: int) -> Question:
+    """One of a sample's questions: of each form that it supports alike often, however many it has of it."""
+    rng = np.random.default_rng(list(hashlib.sha256(f"{seed} {asked[0].parents[0]}".encode()).digest()))
+    form = rng.choice(sorted({question.task for question in asked}))
+    alike = [question for question in asked if question.task == form]
+    return alike[rng.integers(len(alike))]
 
 
 @stage(

@@ -71,6 +71,11 @@ class Live:
         if seen.image is not None:
             self.workspace.images.append(seen.image)
 
+    def over(self, errors: int) -> bool:
+        """Whether there is an answer, or the last `errors` turns were no valid calls."""
+        lost = len(self.steps) >= errors and not any(step.valid for step in self.steps[-errors:])
+        return self.answer is not None or lost
+
     def remember(self, turn: Call | Malformed, seen: Observation) -> None:
         """Keep what a turn was and what came back."""
         if isinstance(turn, Call):
@@ -151,8 +156,10 @@ def play(
     *,
     temperature: float,
     seed: int,
+    errors: int | None = None,
 ) -> list[Live]:
-    """`copies` rollouts of each question, those of one question side by side, all in step.
+    """`copies` rollouts of each question, those of one question side by side, all in step. `errors`
+    turns in a row that are no valid call end a rollout, without an answer; by default `settings.turns`.
 
     What the policy said goes on as the ids that it chose. Encoded anew, its words could be other tokens:
     marks that it spelt in letters would become the environment's own.
@@ -171,7 +178,7 @@ def play(
         for rollout, each in zip(standing, said, strict=True):
             rollout.chose(each)
         _hear(standing, [each.text for each in said], registry)
-        going = [row for row, rollout in enumerate(standing) if rollout.answer is None]
+        going = [row for row, rollout in enumerate(standing) if not rollout.over(errors or settings.turns)]
         standing = [standing[row] for row in going]
         if not standing or turn + 1 == settings.turns:
             break

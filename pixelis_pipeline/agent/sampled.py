@@ -47,10 +47,17 @@ def sample(
     seed: int,
     right: Right,
     temperature: float,
+    errors: int | None = None,
 ) -> list[Sampled]:
-    """`copies` rollouts of each question, those of one question side by side; errors as `rollout.play`."""
-    parameters = conditions(policy, registry, settings, name, True, seed, temperature)
-    made = play(policy, questions, copies, registry, open_media, settings, temperature=temperature, seed=seed)
+    """`copies` rollouts of each question, those of one question side by side; as `rollout.play` makes them,
+    and with its errors."""
+    parameters = conditions(policy, registry, settings, name, True, seed, temperature) | {"errors": errors}
+    made = play(
+        *(policy, questions, copies, registry, open_media, settings),
+        temperature=temperature,
+        seed=seed,
+        errors=errors,
+    )
     return [
         Sampled(
             prediction(rollout, parameters | {"copy": index % copies}, right),

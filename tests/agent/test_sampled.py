@@ -1,6 +1,7 @@
 """Groups of rollouts of a tiny policy: the ids it chose, how likely they were, the pictures it was shown."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def taught(request):
     return policy.Policy(model.eval(), contract, "d")
 
 
-def sampled(taught, copies=4, seed=1, temperature=0.7, tools=None, turns=4) -> list[Sampled]:
+def sampled(taught, copies=4, seed=1, temperature=0.7, tools=None, turns=4, errors=None) -> list[Sampled]:
     return sample(
         taught,
         [question("a"), question("b")],
@@ -93,6 +94,7 @@ def sampled(taught, copies=4, seed=1, temperature=0.7, tools=None, turns=4) -> l
         seed=seed,
         right=lambda asked, answer: answer == asked.answer,
         temperature=temperature,
+        errors=errors,
     )
 
 
@@ -102,6 +104,24 @@ def _afresh(taught, one: Sampled, temperature: float) -> torch.Tensor:
     with torch.inference_mode():
         hidden = nano.hidden_states(taught.model, given)[0, :-1][torch.tensor(one.said[1:])]
         return decode.scores(taught.model, hidden, temperature)
+
+
+def test_two_errors_in_a_row_end_a_rollout(taught):
+    """Sampled so wildly that many turns are no calls."""
+    free, held = (sampled(taught, copies=12, temperature=1.6, errors=errors) for errors in (None, 2))
+    lost = [_lost(one) for one in free]
+    assert any(at is not None and at < len(one.prediction.steps) for one, at in zip(free, lost, strict=True))
+    assert any(at is None for at in lost)
+    for one in held:
+        at = _lost(one)
+        assert at is None or (at == len(one.prediction.steps) and not one.prediction.answer)
+        assert one.prediction.answer or at or len(one.prediction.steps) == 4, "nothing else ends one"
+
+
+def _lost(one: Sampled) -> int | None:
+    """How many turns there were when two in a row had been no calls."""
+    turns = pairwise(step.valid for step in one.prediction.steps)
+    return next((k for k, (first, second) in enumerate(turns, 2) if not first and not second), None)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])

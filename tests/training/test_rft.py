@@ -108,8 +108,10 @@ def rollouts(folder: Path, copies: int = 4, seed: int = 1, temperature: float = 
 def test_advantages_by_hand():
     worth, kept = advantages(np.array([1.0, 0, 0, 1, 0.5, 0.5, 0.5, 0.5, 3, 1, 1, 1]), 4)
     assert kept.tolist() == [True, False, True]
-    assert worth[:8].tolist() == [1, -1, -1, 1, 0, 0, 0, 0]
-    assert worth[8:] == pytest.approx(np.array([3, -1, -1, -1]) / np.sqrt(3))
+    apart = np.sqrt(5) / 3  # the deviation of all twelve
+    assert worth[:8] * apart == pytest.approx([0.5, -0.5, -0.5, 0.5, 0, 0, 0, 0])
+    assert worth[8:] * apart == pytest.approx([1.5, -0.5, -0.5, -0.5])
+    assert not any(part.any() for part in advantages(np.ones(8), 4)), "nothing differs anywhere"
 
 
 def test_the_ids_are_those_that_were_chosen_and_so_are_their_probabilities(taught):
@@ -310,10 +312,16 @@ def test_what_a_run_cannot_stand_on_is_an_error(taught, tmp_path):
         rft.train(ground(), taught, tmp_path, recipe(), replace(scales(), families={}))
 
 
-def test_no_question_comes_again_before_all_have_come():
-    said = [prompts(10, 3, 7, step) for step in range(6)]
-    assert all(len({one for step in said[k : k + 3] for one in step}) == 9 for k in (0, 3))
-    assert said[:3] != said[3:]
+def test_tasks_take_turns_and_no_question_comes_again_before_all_of_its_task_have():
+    tasks = ["read"] * 6 + ["count"] * 2 + ["move"]
+    asked = [one for step in range(9) for one in prompts(tasks, 4, 7, step)]
+    rounds = [asked[k : k + 3] for k in range(0, 36, 3)]
+    assert all({tasks[one] for one in each} == {"read", "count", "move"} for each in rounds)
+    for task, many in (("read", 6), ("count", 2)):
+        came = [one for one in asked if tasks[one] == task]
+        passes = [came[k : k + many] for k in range(0, 12, many)]
+        assert all(len(set(each)) == many for each in passes) and passes[0] != passes[1]
+    assert prompts(tasks, 4, 8, 0) != asked[:4]
 
 
 @pytest.mark.slow

@@ -1,4 +1,7 @@
-"""What a rollout's reward is worth within its group (Shao et al. 2024, DeepSeekMath, eq. 3)."""
+"""What a rollout's reward is worth within its group (Shao et al. 2024, DeepSeekMath, eq. 3), in units of the
+whole batch's deviation (Liu et al. 2025, arXiv 2508.08221, section 4.2; TRL's `scale_rewards="batch"`): by
+its own, a group in which one rollout of eight fails by chance would count as much as one split in half.
+"""
 
 from typing import Any
 
@@ -10,10 +13,10 @@ FLOOR = 1e-4  # of a group's deviation: below it all its rewards are one
 
 def advantages(rewards: Array, size: int) -> tuple[Array, Array]:
     """float64 [rollouts], the rewards of groups of `size` neighbours, as deviations from their group's mean
-    in units of its standard deviation; and bool [groups]: whether a group's rewards differ at all. In one
-    whose rewards do not, there is nothing to learn and every advantage is 0."""
+    in units of the batch's standard deviation; and bool [groups]: whether a group's rewards differ at all. In
+    one whose rewards do not, there is nothing to learn and every advantage is 0."""
     groups = rewards.reshape(-1, size)
-    spread = groups.std(1)
-    differs = spread > FLOOR
-    scaled = (groups - groups.mean(1, keepdims=True)) / np.where(differs, spread, np.inf)[:, None]
+    differs = groups.std(1) > FLOOR
+    spread = rewards.std() if differs.any() else np.inf
+    scaled = (groups - groups.mean(1, keepdims=True)) * differs[:, None] / spread
     return scaled.reshape(-1), differs

@@ -121,10 +121,11 @@ class Reinforcement(GRPOTrainer):
         self.policy, self.ground, self.recipe, self.heads, self.scales = policy, ground, recipe, heads, scales
         self.course, self.before, self.out, self.progress = course, course, out, progress
         self.batch: Batch | None = None
+        tasks = [question.task for question in ground.questions]
         asked = [
             {"prompt": ground.questions[k].text, "question": k}
             for step in range(course.step, rft.steps)
-            for k in prompts(len(ground.questions), rft.prompts, rft.seed, step)
+            for k in prompts(tasks, rft.prompts, rft.seed, step)
         ]
         adapted = is_peft_model(policy.model)
         super().__init__(
@@ -237,6 +238,7 @@ class Reinforcement(GRPOTrainer):
                 seed=(rft.seed * 1_000_003 + self.course.step) * self.accelerator.num_processes + process,
                 right=self.ground.right,
                 temperature=rft.temperature,
+                errors=rft.errors,
             )
         finally:
             model.train(learning)
@@ -338,11 +340,19 @@ class _Steps(TrainerCallback):
             control.should_training_stop = control.should_save = True
 
 
-def prompts(questions: int, count: int, seed: int, step: int) -> list[int]:
-    """A step's questions, by number. None comes again before a pass over them is through."""
-    epoch, place = divmod(step, questions // count)
-    order = np.random.default_rng([seed, epoch]).permutation(questions)
-    return [int(k) for k in order[place * count : (place + 1) * count]]
+def prompts(tasks: Sequence[str], count: int, seed: int, step: int) -> list[int]:
+    """A step's questions, by number; `tasks` has the task of each. Tasks take turns, in an order drawn for
+    each round, so that one of which there are few questions comes as often as another. No question comes
+    again before its task's have all come."""
+    kinds, of = sorted(set(tasks)), np.array(tasks)
+    chosen = []
+    for place in range(step * count, (step + 1) * count):
+        round_, turn = divmod(place, len(kinds))
+        kind = int(np.random.default_rng([seed, 0, round_]).permutation(len(kinds))[turn])
+        alike = np.flatnonzero(of == kinds[kind])
+        epoch, at = divmod(round_, len(alike))
+        chosen.append(int(np.random.default_rng([seed, 1, kind, epoch]).permutation(alike)[at]))
+    return chosen
 
 
 def _processor(policy: policies.Policy | LargePolicy) -> PreTrainedTokenizerFast:
