@@ -166,7 +166,12 @@ def play(
 
     Raises ToolCrash where a tool's backend breaks, ValueError for a question without media.
     """
-    live = [Live(question, open_media(question.media)) for question in questions for _ in range(copies)]
+    opened = [open_media(question.media) for question in questions]
+    live = [
+        Live(question, workspace.again())
+        for question, workspace in zip(questions, opened, strict=True)
+        for _ in range(copies)
+    ]
     for rollout in live:
         _opening(policy, rollout)
     first = live[::copies]

@@ -188,6 +188,10 @@ class Workspace:
         """The workspace of a question about a video. MediaError where its first frame cannot be decoded."""
         return cls([clip.at(0)], clip=clip)
 
+    def again(self) -> "Workspace":
+        """Another start from the same pictures and video, which neither changes."""
+        return Workspace(list(self.images), list(self.observations), self.clip)
+
 
 class Tool(Protocol):
     """A backend of one action. `version` names backend, library version, weights digest and parameters:

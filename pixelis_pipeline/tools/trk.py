@@ -6,14 +6,16 @@ the thing on both sides of it was something passing in front: there the box goes
 other.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
 import scipy
 
+from pixelis_pipeline.media.clip import Clip
 from pixelis_pipeline.tools import association, correlation, correlation_filter
 from pixelis_pipeline.tools.association import Association
 from pixelis_pipeline.tools.contract import (
@@ -47,7 +49,14 @@ INERTIA = 8  # frames that a lost thing is thought to move on
 
 
 class CorrelationTracker:
-    """Correlation filters over gradients and colours, with BoT-SORT's association. Needs no weights."""
+    """Correlation filters over gradients and colours, with BoT-SORT's association. Needs no weights.
+
+    What was followed is kept as long as its video is: rollouts of one question look at the same things for
+    longer or shorter, and a short look is the beginning of a long one.
+    """
+
+    def __init__(self) -> None:
+        self._kept: WeakKeyDictionary[Clip, dict[tuple[int, Box], Track]] = WeakKeyDictionary()
 
     @property
     def version(self) -> str:
@@ -62,7 +71,10 @@ class CorrelationTracker:
     def __call__(self, workspace: Workspace, arguments: TrkArguments) -> Observation:
         clip = video_of(workspace, arguments.end)
         box, mask = _target(workspace, arguments, clip.width, clip.height)
-        boxes, confidence = follow(clip.between(arguments.start, arguments.end), box, mask)
+        track = Track(arguments.start, box, mask)
+        if mask is None:
+            track = self._kept.setdefault(clip, {}).setdefault((arguments.start, box), track)
+        boxes, confidence = track.until(clip, arguments.end)
         wire = [None if b is None else list(to_wire(b, clip.width, clip.height)) for b in boxes]
         output = {"start": arguments.start, "end": arguments.end, "boxes": wire}
         return Observation(output, spoken("TRK", output), confidence, version=self.version)
@@ -87,21 +99,39 @@ def _target(
     return box, seen.mask
 
 
-def follow(frames: Iterator[Array], box: Box, mask: Array | None = None) -> tuple[list[Box | None], float]:
-    """The thing's box in each of `frames` (uint8 RGB; pixels; null where it is lost), given its box in the
-    first, and how sure that is on the whole (0-1: the mean score, 0 in a frame where it is lost)."""
-    first = next(frames)
-    follower = Follower(first, box, mask)
-    boxes: list[Box | None] = [box]
-    scores = [1.0]
-    for frame in frames:
-        sight = follower.step(frame)
-        boxes.append(None if sight is None else follower.box_at(sight.x, sight.y))
-        scores.append(0.0 if sight is None else min(max(sight.score, 0.0), 1.0))
-    height, width = first.shape[:2]
-    _bridge(boxes, width, height)
-    inside = [b if b and b[0] < width and b[1] < height and b[2] > 0 and b[3] > 0 else None for b in boxes]
-    return inside, float(np.mean(scores))
+class Track:
+    """A thing followed from its box (pixels) in frame `start` on, so far as it was asked for."""
+
+    def __init__(self, start: int, box: Box, mask: Array | None = None) -> None:
+        self._start, self._box, self._mask = start, box, mask
+        self._follower: Follower | None = None
+        self._boxes: list[Box | None] = []
+        self._scores: list[float] = []
+
+    def until(self, clip: Clip, end: int) -> tuple[list[Box | None], float]:
+        """The thing's box in each frame up to `end` (null where it is lost), and how sure that is on the
+        whole (0-1: the mean score, 0 in a frame where it is lost). Errors as `Clip.between`."""
+        at = self._start + len(self._boxes)
+        for frame in clip.between(at, end) if at <= end else ():
+            self._see(frame)
+        count = end + 1 - self._start
+        boxes, scores = self._boxes[:count], self._scores[:count]
+        width, height = clip.width, clip.height
+        _bridge(boxes, width, height)
+        inside = [
+            b if b and b[0] < width and b[1] < height and b[2] > 0 and b[3] > 0 else None for b in boxes
+        ]
+        return inside, float(np.mean(scores))
+
+    def _see(self, frame: Array) -> None:
+        if self._follower is None:
+            self._follower = Follower(frame, self._box, self._mask)
+            self._boxes.append(self._box)
+            self._scores.append(1.0)
+            return
+        sight = self._follower.step(frame)
+        self._boxes.append(None if sight is None else self._follower.box_at(sight.x, sight.y))
+        self._scores.append(0.0 if sight is None else min(max(sight.score, 0.0), 1.0))
 
 
 def _bridge(boxes: list[Box | None], width: int, height: int) -> None:

@@ -163,6 +163,20 @@ def test_a_thing_that_vanishes_is_lost_and_one_that_returns_is_found() -> None:
     assert hota(boxes, said) >= 0.8
 
 
+def test_a_look_is_the_same_whatever_was_looked_at_before() -> None:
+    """Longer ones are the continuation of shorter ones, and gaps are bridged in each by itself."""
+    seen = np.ones(24, bool)
+    seen[8:11] = False
+    path = np.stack([np.linspace(80, 220, 24), np.full(24, 120.0)], 1)
+    clip, boxes = lone(seen, path)
+    told = {end: follow(clip, boxes[0], end=end) for end in (9, 23, 4, 12, 23)}
+    other = follow(clip, boxes[3], start=3, end=12)
+    for end, said in told.items():
+        assert said == follow(lone(seen, path)[0], boxes[0], end=end)
+    assert told[9].output["boxes"] != told[23].output["boxes"][:10], "bridged in the longer one only"
+    assert other == follow(lone(seen, path)[0], boxes[3], start=3, end=12)
+
+
 def test_a_thing_that_leaves_the_picture_is_lost() -> None:
     path = np.stack([np.linspace(200, 420, 20), np.full(20, 120.0)], 1)
     actor = world.Actor("star", "red", 900.0, 15.0, path, np.ones(20, bool))

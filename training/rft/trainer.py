@@ -148,11 +148,15 @@ class Reinforcement(GRPOTrainer):
         """Nothing is told to anyone."""
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """A linear warm-up and then a constant rate, from the step on that the run goes on with."""
-        first, warm = self.course.step, self.recipe.rft.warm
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.create_optimizer(), lambda k: min(1.0, (first + k + 1) / (warm + 1))
-        )
+        """A linear warm-up, and from there a linear way to 0 after the last step, from the step on that the
+        run goes on with. At a constant rate a policy ends with the noise of its last few batches."""
+        first, warm, steps = self.course.step, self.recipe.rft.warm, self.recipe.rft.steps
+
+        def share(k: int) -> float:
+            step = first + k
+            return min((step + 1) / (warm + 1), (steps - step) / max(1, steps - warm), 1.0)
+
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.create_optimizer(), share)
         return self.lr_scheduler
 
     def bare(self, model: Any) -> Any:
