@@ -196,13 +196,13 @@ def test_image_tokens_that_do_not_fit_are_an_error(taught):
 
 
 @pytest.mark.slow
-def test_twenty_steps_raise_the_success_of_a_planted_task(taught, tmp_path):
+def test_thirty_steps_raise_the_success_of_a_planted_task(taught, tmp_path):
     """One of the four colours that the policy was taught is right, whatever it is shown."""
     wanted = COLOURS[2]
-    settings = QUICK.model_copy(update={"steps": 20, "group": 8, "learning_rate": 2e-3})
+    settings = QUICK.model_copy(update={"steps": 30, "group": 8, "learning_rate": 2e-3})
     ended = run(ground(lambda q, a: a == wanted), taught, tmp_path / "out", recipe(settings))
     lines = record.read(tmp_path / "out")
-    assert ended.ended == "finished" and [line.step for line in lines] == list(range(20))
+    assert ended.ended == "finished" and [line.step for line in lines] == list(range(30))
     early, late = (np.mean([line.success for line in part]) for part in (lines[:3], lines[-3:]))
     assert early < 0.5 and late > 0.7, (early, late)
     assert lines[0].kl < 1e-6 < lines[-1].kl, "the reference is the policy that training started from"
