@@ -124,6 +124,14 @@ def benchmark_scores(work: Work) -> Iterator[Outcome[Cell]]:
         yield Accepted(cell.id, (cell,))
 
 
+# What the report draws of a reinforcement's steps (`training.rft.record.Line`), and what it calls them.
+REINFORCED = {
+    "success": "Rollouts answered right (share)",
+    "calls": "Calls a rollout",
+    "kl": "Divergence from SFT (nats a token)",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """The report as a record: what it shows is in the cells it names."""
@@ -170,6 +178,10 @@ def benchmark_report(work: Work) -> Iterator[Outcome[Page]]:
         _context(work, records, taken),
         work.project.media.view,
         partial(draw_steps, max_side=480),
+        reinforced=[
+            Curve(title, tuple(p["step"] for p in reinforced), tuple(float(p[name]) for p in reinforced))
+            for name, title in REINFORCED.items()
+        ],
     )
     (work.folder / "report.html").write_text(html)
     (work.folder / "summary.json").write_text(json.dumps(summary(cells, compared), indent=1, sort_keys=True))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One line of the training plot: `values` (loss, in nats per weighted token) at optimiser `steps`."""
+    """One line of a plot of training: `values` at optimiser `steps`; a loss is in nats per weighted token."""
 
     name: str
     steps: tuple[int, ...]

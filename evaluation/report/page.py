@@ -12,7 +12,7 @@ from evaluation.funnel import ALL, Example, Row
 from evaluation.report import template, trajectories, wording
 from evaluation.report.inputs import Context, Curve
 from evaluation.report.pictures import budget, thumbnail
-from evaluation.report.plots import accuracy_plot, curve_plot, funnel_plot
+from evaluation.report.plots import accuracy_plot, curve_plot, funnel_plot, reinforcement_plot
 from evaluation.scores import Cell, arm, phases
 from pixelis_pipeline.records import Json, Media, Prediction, Question, Step
 
@@ -75,10 +75,12 @@ def report(
     pixels: Callable[[Media], np.ndarray[Any, Any]],
     draw: Callable[[np.ndarray[Any, Any], Sequence[Step]], bytes],
     *,
+    reinforced: Sequence[Curve] = (),
     benchmark: str = "capabilities",
 ) -> str:
     """The page about the phases of training on `benchmark`, the last one first, as HTML.
 
+    `curves` are losses of imitation, `reinforced` what rollouts were like step by step.
     `pixels` gives a question's image (uint8 [height, width, 3]), `draw` the PNG of it with steps drawn
     on it. Equal arguments give equal bytes. Raises LookupError where no phase has an accuracy on the
     benchmark, or where a prediction behind one is not among `predictions`.
@@ -131,6 +133,7 @@ def report(
         chain_metrics=CHAIN_METRICS,
         loss=curve_plot(curves) if curves else "",
         curves=curves,
+        rollouts=reinforcement_plot(reinforced) if reinforced else "",
         funnel=funnel_plot(stages) if stages else "",
         stages=stages,
         sources=sorted({row.source for row in funnel} - {ALL}),

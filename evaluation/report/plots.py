@@ -9,6 +9,7 @@ import html
 import re
 from collections.abc import Callable, Sequence
 from io import BytesIO, StringIO
+from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
@@ -26,6 +27,7 @@ BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#7
 INK, FAINT = "#222222", "#cccccc"  # the page maps these two to its own text and line colours
 LINES = (BLUE, ORANGE, GREEN, RED)
 WIDTH = 12.0  # inches of 72 pixels
+WINDOW = 10  # steps of a moving average
 
 _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -66,13 +68,14 @@ def _fragment(svg: str, title: str) -> Markup:
     return Markup(body.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1).strip())
 
 
-def _plot(title: str, height: float, draw: Callable[[Axes], None]) -> Markup:
-    """One pair of axes, `height` inches high, as an SVG fragment; equal input gives equal bytes."""
+def _plot(title: str, height: float, *draws: Callable[[Axes], None]) -> Markup:
+    """Pairs of axes side by side, `height` inches high, as an SVG fragment; equal input gives equal bytes."""
     with rc_context({**_RC, "svg.hashsalt": title}):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        axes = figure.add_subplot()
-        axes.set_axisbelow(True)
-        draw(axes)
+        for place, draw in enumerate(draws, 1):
+            axes = figure.add_subplot(1, len(draws), place)
+            axes.set_axisbelow(True)
+            draw(axes)
         out = StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _fragment(out.getvalue(), title)
@@ -110,6 +113,26 @@ def curve_plot(curves: Sequence[Curve]) -> Markup:
         axes.legend(frameon=False)
 
     return _plot("Training loss over optimiser steps", 3.2, draw)
+
+
+def reinforcement_plot(curves: Sequence[Curve]) -> Markup:
+    """What rollouts were like over the steps of reinforcement, side by side, a pair of axes per curve: a step
+    is a few questions, so it is drawn faintly and the mean of the last WINDOW steps over it."""
+
+    def drawn(curve: Curve, colour: str) -> Callable[[Axes], None]:
+        def draw(axes: Axes) -> None:
+            smooth = [fmean(curve.values[max(0, k + 1 - WINDOW) : k + 1]) for k in range(len(curve.values))]
+            axes.plot(curve.steps, curve.values, color=colour, alpha=0.35, linewidth=1)
+            axes.plot(curve.steps, smooth, color=colour, linewidth=2)
+            axes.set(xlabel="Optimiser step", title=curve.name)
+            axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+            axes.grid(axis="y")
+
+        return draw
+
+    draws = [drawn(curve, colour) for curve, colour in zip(curves, LINES, strict=False)]
+    return _plot("Rollouts over the steps of reinforcement", 2.8, *draws)
 
 
 def _funnel(axes: Axes, rows: Sequence[Row]) -> None:

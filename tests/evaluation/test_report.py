@@ -16,7 +16,7 @@ from evaluation.funnel import ALL, Example, Row
 from evaluation.report import Context, Curve, report, summary, trajectories
 from evaluation.report.page import MOST_QUESTIONS
 from evaluation.report.pictures import budget, thumbnail
-from evaluation.report.plots import accuracy_plot, curve_plot, funnel_plot
+from evaluation.report.plots import accuracy_plot, curve_plot, funnel_plot, reinforcement_plot
 from evaluation.report.template import HERE
 from evaluation.report.wording import p_value, shows, verdict
 from evaluation.scores import Cell, PredictionSet, score
@@ -344,6 +344,7 @@ def test_a_report_without_controls_curves_or_funnel(
     alone = replace(plant(8)[0], predictions=tuple(p for p in plant(8)[0].predictions if p.tools))
     page = _make([alone], settings, pixels, curves=(), funnel=(), examples=())
     assert "without a training curve" in page and "without the counts" in page
+    assert "Reinforcement: each step" not in page
 
 
 def test_many_questions_are_thinned_evenly(
@@ -364,6 +365,14 @@ def test_pictures_keep_their_budget() -> None:
     assert budget(MOST_QUESTIONS) * MOST_QUESTIONS * 4 / 3 < 11_000_000, "leaves the words a megabyte"
 
 
+def test_reinforcement_is_drawn_where_there_was_some(
+    plant: Plant, settings: EvaluationSettings, pixels: Any
+) -> None:
+    curves = [Curve(f"Calls {k}", tuple(range(30)), (2.0,) * 30) for k in range(3)]
+    page = _make(plant(8), settings, pixels, reinforced=curves)
+    assert "Reinforcement: each step" in page and all(curve.name in page for curve in curves)
+
+
 def test_a_stage_that_loses_records_is_refused() -> None:
     with pytest.raises(ValueError, match="10 samples went in and 9 came out"):
         row("raw", "samples", 10, 8, {"empty": 1})
@@ -373,16 +382,18 @@ def test_a_stage_that_loses_records_is_refused() -> None:
 
 def test_plots_have_no_style_of_their_own_and_titled_axes(plant: Plant, settings: EvaluationSettings) -> None:
     cells = score(plant(8), settings)[:2]
-    accuracy, loss, funnel = (
+    accuracy, loss, funnel, rollouts = (
         accuracy_plot(cells, ["a & b", "$x"], 1),
         curve_plot(CURVES),
         funnel_plot(FUNNEL),
+        reinforcement_plot([Curve("Calls & <more>", (0, 1), (2.0, 1.5)), Curve("Right", (0, 1), (0.5, 0.6))]),
     )
     assert "a &amp; b" in accuracy and "$x" in accuracy
     assert "Questions answered correctly (%)" in accuracy
     assert "Loss (nats per weighted token)" in loss and "Optimiser step" in loss
     assert "540 of 597" in funnel
-    assert all("style" not in svg and "xmlns" not in svg for svg in (accuracy, loss, funnel))
+    assert "Calls &amp; &lt;more&gt;" in rollouts and "Right" in rollouts
+    assert all("style" not in svg and "xmlns" not in svg for svg in (accuracy, loss, funnel, rollouts))
 
 
 def test_the_summary_is_json_with_every_cell(plant: Plant, settings: EvaluationSettings) -> None:
