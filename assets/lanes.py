@@ -37,7 +37,7 @@ def side_by_side(project: Project, runs: Sequence[Run], jobs: int) -> bool:
                 for run in [*waiting] if good else ():
                     earlier = [*waiting[: waiting.index(run)], *begun.values()]
                     if len(begun) < jobs and not any(run.needs & each.makes for each in earlier):
-                        begun[lanes.submit(_make, run.job, run.partition, sorted(run.makes))] = run
+                        begun[_submitted(lanes, run)] = run
                         waiting.remove(run)
                 ended, _ = wait(begun, return_when=FIRST_COMPLETED)
                 for future in ended:
@@ -48,6 +48,15 @@ def side_by_side(project: Project, runs: Sequence[Run], jobs: int) -> bool:
         told = f"a process was killed, for want of memory perhaps; {lost} was under way: run again"
         return Outcome(False, (told,)).tell()
     return good
+
+
+def _submitted(lanes: ProcessPoolExecutor, run: Run) -> Future[Outcome]:
+    """Raises BrokenProcessPool where a lane was killed, also while this run's is being started: its pipes are
+    closed then, which concurrent.futures passes on as what the operating system says."""
+    try:
+        return lanes.submit(_make, run.job, run.partition, sorted(run.makes))
+    except (OSError, ValueError) as error:
+        raise BrokenProcessPool(str(error)) from error
 
 
 def _open(project: Project, parent: int, bar: Lock) -> None:
