@@ -31,8 +31,8 @@ def side_by_side(project: Project, runs: Sequence[Run], jobs: int) -> bool:
     good = True
     method = multiprocessing.get_context("spawn")  # a fork would inherit Dagster's open databases
     opening = (replace(project), os.getpid(), method.Lock())
-    try:
-        with ProcessPoolExecutor(jobs, method, _open, opening) as lanes:
+    with ProcessPoolExecutor(jobs, method, _open, opening) as lanes:
+        try:
             while begun or (good and waiting):
                 for run in [*waiting] if good else ():
                     earlier = [*waiting[: waiting.index(run)], *begun.values()]
@@ -43,10 +43,12 @@ def side_by_side(project: Project, runs: Sequence[Run], jobs: int) -> bool:
                 for future in ended:
                     good &= future.result().tell()
                     del begun[future]
-    except BrokenProcessPool:  # every run that was under way ends so
-        lost = ", ".join(run.label for run in begun.values()) or "nothing"
-        told = f"a process was killed, for want of memory perhaps; {lost} was under way: run again"
-        return Outcome(False, (told,)).tell()
+        except BrokenProcessPool:  # every run that was under way ends so
+            for lane in multiprocessing.active_children():  # one begun just then would be waited for for ever
+                lane.terminate()
+            lost = ", ".join(run.label for run in begun.values()) or "nothing"
+            told = f"a process was killed, for want of memory perhaps; {lost} was under way: run again"
+            return Outcome(False, (told,)).tell()
     return good
 
 
