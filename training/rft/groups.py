@@ -1,6 +1,6 @@
 """What a rollout's reward is worth within its group (Shao et al. 2024, DeepSeekMath, eq. 3), in units of the
-whole batch's deviation (Liu et al. 2025, arXiv 2508.08221, section 4.2; TRL's `scale_rewards="batch"`): by
-its own, a group in which one rollout of eight fails by chance would count as much as one split in half.
+whole batch's deviation (Liu et al. 2025, arXiv 2508.08221, "Lite PPO"; TRL's `scale_rewards="batch"`): by its
+own, a group in which one rollout of eight fails by chance would count as much as one split in half.
 """
 
 from typing import Any
