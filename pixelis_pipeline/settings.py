@@ -484,10 +484,12 @@ class EvaluationSettings(Section):
 class StudySettings(Section):
     """The study of learning (`pixelis study`): how many runs, how long, on how many held-out questions, and
     the corridor that the divergence is held against after `warm_up` steps. A step's prompts and rollouts are
-    those of `rft`. Methods of which there is one run take the first seed."""
+    those of `rft`. Methods of which there is one run take the first seed. The questions are drawn by
+    `question_seed`, in place of `evaluation.seed`: by those of the demo the recipe was chosen."""
 
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (7, 8, 9)
     questions: Annotated[int, From("P", "at least; of the held-out world"), Field(ge=4)] = 500
+    question_seed: int = 2_000_003
     steps: Annotated[int, From("P", "of a reinforcement"), Field(ge=1)] = 120
     warm_up: Annotated[int, From("P", "steps that the corridor leaves out"), Field(ge=0)] = 20
     low: Annotated[float, From("P", "corridor of the median, nats a token"), Field(ge=0)] = 0.12

@@ -64,9 +64,11 @@ def show(project: Project, given: argparse.Namespace) -> int:
 
 
 def _larger(project: Project) -> Project:
-    """The project with as many held-out questions as the study asks."""
-    wanted = max(project.settings.evaluation.held_out, project.settings.study.questions)
-    evaluation = project.settings.evaluation.model_copy(update={"held_out": wanted})
+    """The project with as many held-out questions as the study asks, and those its own."""
+    study = project.settings.study
+    wanted = max(project.settings.evaluation.held_out, study.questions)
+    own = {"held_out": wanted, "seed": study.question_seed}
+    evaluation = project.settings.evaluation.model_copy(update=own)
     return replace(project, settings=project.settings.model_copy(update={"evaluation": evaluation}))
 
 
