@@ -75,7 +75,7 @@ def run(work: Work, job: Job, threads: int, processes: int = 1, sharded: bool = 
     Raises StageError where it fails, says nothing for too long, or ends without proof that holds; Killed
     where it is killed from outside. The message names the log.
     """
-    key = _key(work)
+    key = key_of(work)
     with ExitStack() as stack:
         place = work.scratch
         if work.afresh:
@@ -99,7 +99,7 @@ def run(work: Work, job: Job, threads: int, processes: int = 1, sharded: bool = 
 
 def proven(work: Work) -> Done | None:
     """What a finished process made for `work`; None where it is still to be done."""
-    key = _key(work)
+    key = key_of(work)
     folder = work.scratch / key[:16]
     try:
         return Done(folder, proof.check(folder, key))
@@ -107,7 +107,7 @@ def proven(work: Work) -> Done | None:
         return None
 
 
-def _key(work: Work) -> str:
+def key_of(work: Work) -> str:
     """sha256 over all that decides the outcome."""
     values = resolved(work.project, work.stage, work.partition)
     decisive = [work.stage.key, work.partition, [asdict(i) for i in work.inputs], work.stage.code, values]

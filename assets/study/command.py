@@ -6,9 +6,9 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -19,10 +19,15 @@ from pixelis_pipeline.ledger import code
 from pixelis_pipeline.records import Json, Prediction
 from pixelis_pipeline.settings import load
 
+if TYPE_CHECKING:
+    from assets.study.doing import Study
+
 ABOUT = """
 Trains nano by SFT and by each kind of reinforcement over several seeds, has each policy answer the held-out
 questions, with controls, and writes docs/results/learning.json, docs/LEARNING.md and, to be committed with
-them, the predictions behind them. It takes hours; stopped or killed anywhere, it goes on where it was.
+them, the predictions behind them. It takes hours; stopped or killed anywhere, it goes on where it was. To go
+on on another machine, write what is done with --keep and bring docs/results along: what was kept by the same
+code, data and settings is not done again.
 
 The graph makes the data first, with as many held-out questions as the study asks (study.questions): a plain
 `pixelis run` after it makes the demo's smaller set again.
@@ -47,6 +52,10 @@ def declare(commands: "argparse._SubParsersAction[Any]") -> None:
         "--check", action="store_true", help="compute every number again from the predictions that are kept"
     )
     study.add_argument(
+        "--keep", action="store_true", help="write the results of what is done so far, and do no more"
+    )
+    study.add_argument("--afresh", action="store_true", help="do again what docs/results holds")
+    study.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="runs side by side; default: one a core"
     )
 
@@ -60,7 +69,8 @@ def show(project: Project, given: argparse.Namespace) -> int:
     if given.jobs < 1:
         raise StageError(f"--jobs {given.jobs}: at least one run at a time")
     settings = load(root, "tiny") if given.quick else project.settings
-    return study(_larger(replace(project, settings=settings)), out, given.jobs, given.plan)
+    only: Literal["plan", "keep"] | None = "plan" if given.plan else "keep" if given.keep else None
+    return study(_larger(replace(project, settings=settings)), out, given.jobs, only, given.afresh)
 
 
 def _larger(project: Project) -> Project:
@@ -87,44 +97,71 @@ def _check(root: Path, out: Path) -> int:
     return int(bool(found))
 
 
-def study(project: Project, out: Path, jobs: int, only_plan: bool = False) -> int:
-    """Do what is left of the study and write its results into `out`."""
+def study(
+    project: Project,
+    out: Path,
+    jobs: int,
+    only: Literal["plan", "keep"] | None = None,
+    afresh: bool = False,
+) -> int:
+    """Do what is left of the study and write its results into `out`; or only say what is left; or only write
+    the results of what is done. With `afresh`, what `out` holds does not count as done."""
     from assets import driver
+    from assets.study import kept
     from assets.study.doing import GROUND, Study
-    from evaluation.learning import evidence, results
+    from evaluation.learning import results
 
     pace = Pace(project.root / "data" / ".work" / "study" / "pace.json")
-    planned = Study(project, pace, jobs, lambda name: None)
+    held = kept.Kept() if afresh else kept.read(out / results.EVIDENCE, project.root)
+    planned = Study(project, pace, jobs, lambda name: None, held)
     planned.plan()
-    console.say(_plan(project, pace, jobs))
-    if only_plan:
+    console.say(_plan(planned))
+    if only == "plan":
         return 0
-    if failed := driver.run(project, to=GROUND):
+    if only == "keep":
+        return _keep(planned, out)
+    if failed := driver.run(project, to=GROUND, jobs=jobs):
         return failed
     with _watched(pace, jobs) as told:
-        done = Study(project, pace, jobs, told)
+        done = Study(project, pace, jobs, told, held)
         done.plan()
-        taught, predictions = done.run()
-    _enough(project, predictions)
+        done.run()
+    return _keep(done, out)
+
+
+def _keep(done: "Study", out: Path) -> int:
+    """Write what is done, and what follows from it, into `out`."""
+    from evaluation.learning import evidence, results
+
+    asked = [done.asked[each] for each in done.answers if each in done.asked]
+    if not asked:
+        raise StageError("no set of questions has been answered yet: there is nothing to keep")
+    predictions = [each for of in asked for each in of.predictions]
+    _enough(done.project, predictions)
+    taught = [done.taught[each] for each in done.trainings if each in done.taught]
     steps = [
         {"method": each.training.method, "seed": each.training.seed, **line}
         for each in taught
-        for line in each.result.get("lines", ())
+        for line in each.lines
     ]
-    trainings = [{**asdict(each.training), "weights": each.weights, **_ended(each.result)} for each in taught]
-    evidence.write(out / results.EVIDENCE, predictions, steps, _about(project, trainings))
-    results.publish(project.root, out)
+    about = _about(done.project) | {
+        "trainings": [each.told for each in taught],
+        "answers": [each.told for each in asked],
+        "left": [
+            *(each.name for each in done.trainings if each not in done.taught),
+            *(each.label for each in done.answers if each not in done.asked),
+        ],
+    }
+    evidence.write(out / results.EVIDENCE, predictions, steps, about)
+    results.publish(done.project.root, out)
     console.say(f"wrote {out / results.NUMBERS} and {out / results.PAGE}")
     return 0
 
 
-def _plan(project: Project, pace: Pace, jobs: int) -> str:
+def _plan(planned: "Study") -> str:
     """What is left to do and how long that takes, in a line."""
-    from assets.study.plan import answers, trainings
-
-    study = project.settings.study
-    made = trainings(study)
-    whole = [each.name for each in made], [each.label for each in answers(study, made)]
+    study, pace, jobs = planned.project.settings.study, planned.pace, planned.jobs
+    whole = [each.name for each in planned.trainings], [each.label for each in planned.answers]
     left = [sum(name in pace.due_now for name in names) for names in whole]
     rates = f"{pace.seconds['sft']:.2f} s a step of SFT, {pace.seconds['rft']:.1f} s of RFT"
     return (
@@ -182,14 +219,8 @@ def _enough(project: Project, predictions: Sequence[Prediction]) -> None:
         raise StageError(f"the held-out world gave {asked} questions, and study.questions is {wanted}")
 
 
-def _ended(result: Json) -> Json:
-    """After how many steps a training ended, and how."""
-    if "points" in result:
-        return {"steps": result["points"][-1]["step"] if result["points"] else 0, "ended": "finished"}
-    return {"steps": result["steps"], "ended": result["ended"]}
-
-
-def _about(project: Project, trainings: Sequence[Json]) -> Json:
+def _about(project: Project) -> Json:
+    """What all of it was made with."""
     from assets.study.doing import GROUND
 
     sections = ("evaluation", "study", "sft", "rft", "reward", "heads", "pid", "policy")
@@ -197,7 +228,6 @@ def _about(project: Project, trainings: Sequence[Json]) -> Json:
     return {
         "settings": {name: tree[name] for name in sections},
         "ground": {asset: project.ledger.current(asset, "all") for asset in GROUND},
-        "trainings": list(trainings),
         "git": code.git_state(project.root),
         "environment": code.environment(project.root),
     }

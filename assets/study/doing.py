@@ -3,6 +3,8 @@
 A folder is named by all that decides what comes of it: inputs, code, settings (`assets.child`). So a study
 that was killed goes on where it was, one whose settings changed does again what depends on them, and what is
 proven is not done twice. Its inputs come from the graph; it makes no version of any asset.
+
+What was kept of a study, here or elsewhere (`assets.study.kept`), stands for work with the same key too.
 """
 
 import threading
@@ -19,6 +21,7 @@ from assets.catalogue import STAGES
 from assets.stage import Advance, Project, Stage, StageError, Work
 from assets.study import answering
 from assets.study.answering import QUESTIONS
+from assets.study.kept import Kept
 from assets.study.pace import Kind, Pace
 from assets.study.plan import Answers, How, Training, answers, trainings
 from assets.traces import tool_versions
@@ -60,12 +63,42 @@ class Task(Work):
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """A training that is proven: where its policy lies, the sha256 of its weights, and what it said."""
+    """A training that was done: where its policy lies (None: it was kept without), the sha256 of its weights,
+    how it `ended` after so many `steps`, and the numbers of each step of reinforcement."""
 
     training: Training
-    made: Path
+    key: str
+    made: Path | None
     weights: str
-    result: Json
+    steps: int
+    ended: str
+    lines: Sequence[Json]
+
+    @property
+    def told(self) -> Json:
+        """What is kept of it, beside the numbers of its steps."""
+        of = {"method": self.training.method, "seed": self.training.seed, "key": self.key}
+        return {**of, "weights": self.weights, "steps": self.steps, "ended": self.ended}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A set of answers."""
+
+    answers: Answers
+    key: str
+    predictions: Sequence[Prediction]
+
+    @property
+    def told(self) -> Json:
+        """What is kept of it, beside the predictions."""
+        tools = self.answers.how != "with tools off"
+        return {"arm": self.answers.arm, "tools": tools, "seed": self.answers.seed, "key": self.key}
+
+
+def _folder(name: str, taught: Taught) -> dict[str, Path]:
+    """Where a policy lies, by the name that what reads it has for it; nothing where it was only kept."""
+    return {} if taught.made is None else {name: taught.made}
 
 
 def _answers(work: Task) -> Iterator[Accepted[Prediction]]:
@@ -87,33 +120,47 @@ ANSWERS = Stage(
 
 
 class Study:
-    """Does trainings and answers for `project`, `jobs` of them side by side; tells of each that is done."""
+    """Does trainings and answers for `project`, `jobs` of them side by side; tells of each that is done. What
+    is `kept` is not done again."""
 
-    def __init__(self, project: Project, pace: Pace, jobs: int, told: Callable[[str], None]) -> None:
+    def __init__(
+        self, project: Project, pace: Pace, jobs: int, told: Callable[[str], None], kept: Kept | None = None
+    ) -> None:
         self.project, self.pace, self.jobs, self.told = project, pace, jobs, told
+        self.kept = kept or Kept()
+        self.trainings = trainings(project.settings.study)
+        self.answers = answers(project.settings.study, self.trainings)
         self.taught: dict[Training, Taught] = {}
+        self.asked: dict[Answers, Asked] = {}
+        self._needed: set[Training] = set()
         self._stop = threading.Event()
 
     def plan(self) -> None:
-        """Look what is proven already, and tell the pace of the rest."""
+        """Look what is done already, and tell the pace of the rest."""
         study = self.project.settings.study
-        made = trainings(study)
-        for training in made:
-            if not self._known(training):
-                self.pace.due(training.name, *self._length(training))
-        for each in answers(study, made):
-            ready = each.how == "by the teacher" or each.method == BASE or each.training in self.taught
-            if not (ready and self._grounded() and child.proven(self._asking(each))):
+        if self._grounded():
+            for training in self.trainings:
+                self._find(training)
+            for each in self.answers:
+                self._found(each)
+        for each in self.answers:
+            if each not in self.asked:
                 self.pace.due(each.label, "answers", study.questions)
+                self._needed.add(each.training)
+        for training in reversed(self.trainings):
+            known = self.taught.get(training)
+            if known is None or (training in self._needed and known.made is None):
+                self.pace.due(training.name, *self._length(training))
+                self._needed |= {training, training.start}
 
-    def run(self) -> tuple[list[Taught], list[Prediction]]:
-        """Every training and every prediction of the study. StageError where one cannot be made."""
-        made = trainings(self.project.settings.study)
+    def run(self) -> None:
+        """Do all that is left; it is then in `taught` and `asked`. StageError where something cannot be
+        made."""
+        of = {each: [a for a in self.answers if a.training == each] for each in self.trainings}
         for first in (True, False):  # SFT, then what starts from it
-            self._each([partial(self._train, each) for each in made if (each.method == SFT) is first])
-        asked = answers(self.project.settings.study, made)
-        found = self._each([partial(self._answer, each) for each in asked])
-        return [self.taught[each] for each in made], [each for of in found for each in of]
+            chosen = [each for each in self.trainings if (each.method == SFT) is first]
+            self._each([partial(self._train, each, of[each]) for each in chosen])
+        self._each([partial(self._answer, each) for each in self.answers])
 
     def _each(self, todo: Sequence[Callable[[], T]]) -> list[T]:
         """All of them done, in order. Where one fails, those at work end and no other begins; an interrupt
@@ -132,33 +179,61 @@ class Study:
                 each.result()
         return [each.result() for each in futures]
 
-    def _train(self, training: Training) -> None:
-        if training not in self.taught:
+    def _train(self, training: Training, asked: Sequence[Answers]) -> None:
+        """A training, and then what its policy is asked."""
+        known = self.taught.get(training)
+        if known is None or (known.made is None and training in self._needed):
             settings, job = training.settings(self.project.settings), rft_job.rft
             threads = settings.rft.threads
             if training.method == SFT:
                 job, threads = sft_job.sft, settings.sft.threads
-            with child.run(self._teaching(training), job, threads) as done:
-                self._take(training, done)
+            task = self._teaching(training)
+            with child.run(task, job, threads) as done:
+                self._take(training, child.key_of(task), done)
+            if known and known.weights != self.taught[training].weights:
+                raise StageError(
+                    f"{training.name} was kept with the weights {known.weights[:12]} and comes to "
+                    f"{self.taught[training].weights[:12]} here: it cannot go on from what is kept; "
+                    "run again with --afresh"
+                )
             self._end(training.name)
+        for each in asked:
+            self._answer(each)
 
-    def _answer(self, each: Answers) -> list[Prediction]:
-        task = self._asking(each)
-        known = child.proven(task)
-        made = [prediction for outcome in _answers(task) for prediction in outcome.records]
-        if known is None:
+    def _answer(self, each: Answers) -> None:
+        if each not in self.asked:
+            task = self._asking(each)
+            made = [prediction for outcome in _answers(task) for prediction in outcome.records]
+            self.asked[each] = Asked(each, child.key_of(task), made)
             self._end(each.label)
-        return made
 
-    def _known(self, training: Training) -> bool:
-        """Whether a training is proven already."""
-        ready = training.method == SFT or training.start in self.taught
-        if ready and self._grounded() and (done := child.proven(self._teaching(training))):
-            self._take(training, done)
-        return training in self.taught
+    def _find(self, training: Training) -> None:
+        """Whether a training has been done, here or where it was kept."""
+        if training.method == SFT or training.start in self.taught:
+            task = self._teaching(training)
+            key = child.key_of(task)
+            if done := child.proven(task):
+                self._take(training, key, done)
+            elif told := self.kept.trainings.get(key):
+                of = (told["weights"], told["steps"], told["ended"], told["lines"])
+                self.taught[training] = Taught(training, key, None, *of)
 
-    def _take(self, training: Training, done: child.Done) -> None:
-        self.taught[training] = Taught(training, done.made, done.proof.weights, done.proof.result)
+    def _found(self, each: Answers) -> None:
+        """Whether answers have been given, here or where they were kept."""
+        if each.how == "by the teacher" or each.method == BASE or each.training in self.taught:
+            task = self._asking(each)
+            key = child.key_of(task)
+            if done := child.proven(task):
+                self.asked[each] = Asked(each, key, list(answering.stored(done.made)))
+            elif known := self.kept.answers.get(key):
+                self.asked[each] = Asked(each, key, known)
+
+    def _take(self, training: Training, key: str, done: child.Done) -> None:
+        said = done.proof.result
+        points = said.get("points")  # of SFT
+        steps = said["steps"] if points is None else points[-1]["step"] if points else 0
+        ended, lines = said.get("ended", "finished"), said.get("lines", ())
+        self.taught[training] = Taught(training, key, done.made, done.proof.weights, steps, ended, lines)
 
     def _end(self, name: str) -> None:
         self.pace.done(name)
@@ -190,7 +265,7 @@ class Study:
             stage, base, given = STAGES["sft_policy"], self._input("base_policy"), dict[str, Path]()
         else:
             sft = self.taught[training.start]
-            stage, given = STAGES["rft_policy"], {"sft_policy": sft.made}
+            stage, given = STAGES["rft_policy"], _folder("sft_policy", sft)
             base = Input("sft_policy", sft.training.name, sft.weights)
         inputs = (base, self._input("training_splits"))
         return self._task(
@@ -209,7 +284,7 @@ class Study:
         elif each.how != "by the teacher":
             taught = self.taught[each.training]
             inputs.append(Input(each.arm, taught.training.name, taught.weights))
-            given[each.arm] = taught.made
+            given |= _folder(each.arm, taught)
         task = self._task(ANSWERS, each.name, each.label, settings, tuple(inputs), given)
         task.job = JOBS[each.how]
         return task

@@ -1,6 +1,7 @@
 """What the study consists of, how long it says it takes, and that it goes on where it was."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_the_held_out_set_is_as_large_as_the_study_asks(tmp_path: Path):
 
 def test_the_plan_is_one_line_and_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     made = project(tmp_path / "p")
-    assert command.study(made, tmp_path / "out", 2, only_plan=True) == 0
+    assert command.study(made, tmp_path / "out", 2, "plan") == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert "10 of 10 trainings (2 steps of RFT each) and 20 of 20 sets of 8 answers are left" in line
     assert not (made.root / "data/versions").exists() and not (tmp_path / "out").exists()
@@ -130,8 +131,22 @@ def test_a_study_that_was_stopped_goes_on_and_its_numbers_bear_the_check(
     assert results.wrong(made.root, out) == []
 
     started.clear()
+    assert command.study(made, tmp_path / "again", 2, "keep") == 0
     assert command.study(made, tmp_path / "again", 2) == 0
     assert started == [], "nothing is done twice"
     assert "0 of 2 trainings" in capsys.readouterr().out
     for name in (results.NUMBERS, results.PAGE):
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+
+    shutil.rmtree(made.root / "data/.work/study")
+    assert command.study(made, out, 2) == 0
+    assert started == [], "what is kept stands for it, on a machine that has nothing else"
+    assert (out / results.NUMBERS).read_bytes() == (tmp_path / "again" / results.NUMBERS).read_bytes()
+
+    monkeypatch.setattr(doing, "answers", lambda study, made: [*asked, Answers("sft", 7, "with tools off")])
+    capsys.readouterr()
+    assert command.study(made, out, 2, "plan") == 0
+    assert "1 of 2 trainings" in capsys.readouterr().out, "only the policy that is asked anew"
+    assert command.study(made, out, 2) == 0
+    assert started == ["study/training sft-7", "study/answers sft-7-tools-off"]
+    assert results.wrong(made.root, out) == []
