@@ -1,18 +1,17 @@
-"""Batched decoding with a key-value cache: rows that a policy and its environment write in turns."""
+"""Batched decoding: rows that a policy and its environment write in turns."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch  # noqa: TID253
-from transformers import Cache  # noqa: TID253
 
 from pixelis_pipeline.agent import nano, vocabulary
 from pixelis_pipeline.agent import tokenizer as words
 from pixelis_pipeline.agent.batch import Batch, collate
-from pixelis_pipeline.agent.cache import Roomy
 from pixelis_pipeline.agent.grammar import ENDS
 from pixelis_pipeline.agent.pixels import GRID, TOKENS, Image
 from pixelis_pipeline.agent.policy import Said
+from pixelis_pipeline.agent.reader import Reader
 
 NEVER = (
     *(words.PAD, words.UNKNOWN, words.IMAGE, words.VIDEO, "<system>", "</system>"),
@@ -30,7 +29,7 @@ def scores(model: nano.Model, hidden: torch.Tensor, temperature: float) -> torch
 
 class Conversation:
     """Token rows that grow turn by turn: `say` lets the policy write, `hear` adds what came back, `keep` goes
-    on with some of the rows. Nothing is read twice: the cache lasts from the picture to the answer."""
+    on with some of the rows, in ascending order. Nothing is read twice, from the picture to the answer."""
 
     @torch.inference_mode()
     def __init__(
@@ -39,14 +38,10 @@ class Conversation:
         """`copies` rows of each prompt, one after the other; what they share is read once. `images` (uint8
         RGB) are those that the prompts hold a place for, in their order. Raises ImageTokenMismatch."""
         self._model = model
-        self._past = Cache(layer_class_to_replicate=Roomy)
         batch = collate(prompts, images, "left")
-        last = nano.hidden_states(model, batch, self._past)[:, -1]
-        if copies > 1:
-            self._past.batch_repeat_interleave(copies)
-        self._attention = batch.attention.repeat_interleave(copies, 0)
+        self._reader = Reader(model, batch, [copies] * len(prompts))
         self._place = (batch.positions[0].amax(1) + 1).repeat_interleave(copies)
-        self._last = last.repeat_interleave(copies, 0)
+        self._last = self._reader.prompts[:, -1].repeat_interleave(copies, 0)
         self._unread = torch.full((len(prompts) * copies,), -1)  # the last token said, where not yet read
 
     @torch.inference_mode()
@@ -87,13 +82,13 @@ class Conversation:
         self._read([[unread] * (unread >= 0) + list(row) for unread, row in pairs], images)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only, in this order."""
+        """Go on with these rows only, in ascending order."""
         if list(rows) == list(range(len(self._last))):
             return
         chosen = torch.tensor(rows)
-        self._past.batch_select_indices(chosen)
-        self._attention, self._place = self._attention[chosen], self._place[chosen]
-        self._last, self._unread = self._last[chosen], self._unread[chosen]
+        self._reader.keep(chosen)
+        self._place, self._last = self._place[chosen], self._last[chosen]
+        self._unread = self._unread[chosen]
 
     def _read(self, rows: Sequence[Sequence[int]], images: Sequence[Image]) -> None:
         """Take the next ids of each row into the cache; a row may have none."""
@@ -102,11 +97,7 @@ class Conversation:
     def _take(self, block: Batch) -> None:
         """The same for a batch that stands by itself. Padding stands after a row's ids."""
         real = block.attention
-        self._attention = torch.cat([self._attention, real], 1)
-        places = block.positions + self._place[:, None]
-        hidden = nano.hidden_states(
-            self._model, replace(block, attention=self._attention, positions=places), self._past
-        )
+        hidden = self._reader.read(replace(block, positions=block.positions + self._place[:, None]))
         count = real.sum(1)
         last = hidden[torch.arange(len(hidden)), (count - 1).clamp(min=0)]
         self._last = torch.where((count > 0)[:, None], last, self._last)

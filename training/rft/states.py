@@ -12,7 +12,7 @@ measured from.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -22,10 +22,11 @@ from torch.nn.functional import layer_norm  # noqa: TID253
 
 from pixelis_pipeline.agent import film, nano, render
 from pixelis_pipeline.agent import tokenizer as words
-from pixelis_pipeline.agent.batch import collate
+from pixelis_pipeline.agent.batch import collate, cut, runs
 from pixelis_pipeline.agent.decode import NEVER
 from pixelis_pipeline.agent.grammar import plain, write_call
 from pixelis_pipeline.agent.pixels import TOKENS, Image
+from pixelis_pipeline.agent.reader import Reader
 from pixelis_pipeline.records import Prediction, Question, Step, Trajectory
 from pixelis_pipeline.settings import HeadSettings
 from pixelis_pipeline.tools.contract import ARGUMENTS, WIRE, spoken
@@ -193,25 +194,40 @@ def _pass(
     model: nano.Model, rows: Sequence[Sequence[int]], images: Sequence[Sequence[Image]]
 ) -> tuple[Array, Array]:
     """Visual features of each row's first picture [rows, TOKENS, hidden], and last hidden states [rows,
-    length, hidden]."""
-    batch = collate(rows, [image for shown in images for image in shown], "right")
-    first = np.cumsum([0, *(len(shown) for shown in images)])[:-1]
+    length, hidden]. Neighbours that ask the same share one reading of it."""
+    asked = [_first(np.asarray(row), "</user>") + 1 for row in rows]
+    prompts = [tuple(row[:end]) for row, end in zip(rows, asked, strict=True)]
+    begins = [k for k in range(len(rows)) if not k or not _alike(prompts, images, k)]
+    copies = np.diff([*begins, len(rows)]).tolist()
+    held = [len(runs(prompt, words.token(words.IMAGE))) for prompt in prompts]
+    before = collate([prompts[k] for k in begins], [i for k in begins for i in images[k][: held[k]]], "left")
+    crops = [image for shown, n in zip(images, held, strict=True) for image in shown[n:]]
+    after = collate([row[end:] for row, end in zip(rows, asked, strict=True)], crops, "right")
     learning = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            sight = model.model.get_image_features(batch.pixels, batch.grid, return_dict=True)
-            out = model.model(
-                input_ids=batch.ids,
-                attention_mask=batch.attention,
-                position_ids=batch.positions,
-                mm_encoder_outputs={"image": sight},
-                use_cache=False,
-            )
-            shown = torch.cat(list(sight.pooler_output)).unflatten(0, (-1, TOKENS))
-            return shown[first].float().cpu().numpy(), out.last_hidden_state.float().cpu().numpy()
+            first = cut([images[k][0] for k in begins])
+            sight = model.model.get_image_features(*first, return_dict=True).pooler_output
+            shown = torch.cat(list(sight)).unflatten(0, (-1, TOKENS)).float().numpy()
+            reader = Reader(model, before, copies)
+            places = (before.positions[0].amax(1) + 1).repeat_interleave(torch.tensor(copies))
+            hidden = reader.read(replace(after, positions=after.positions + places[:, None])).float().numpy()
     finally:
         model.train(learning)
+    whole = np.zeros((len(rows), max(map(len, rows)), hidden.shape[-1]), np.float32)
+    question = np.repeat(reader.prompts.float().numpy(), copies, 0)
+    for k, (row, end) in enumerate(zip(rows, asked, strict=True)):
+        whole[k, :end] = question[k, -end:]
+        whole[k, end : len(row)] = hidden[k, : len(row) - end]
+    return np.repeat(shown, copies, 0), whole
+
+
+def _alike(prompts: Sequence[tuple[int, ...]], images: Sequence[Sequence[Image]], row: int) -> bool:
+    """Whether a row asks the same as the one before it, of the same pictures."""
+    count = len(runs(prompts[row], words.token(words.IMAGE)))
+    pairs = zip(images[row][:count], images[row - 1][:count], strict=True)
+    return prompts[row] == prompts[row - 1] and all(a is b or np.array_equal(a, b) for a, b in pairs)
 
 
 def standard(rows: Array) -> Array:
