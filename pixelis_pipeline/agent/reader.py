@@ -99,6 +99,8 @@ class Reader:
                 for each in (cos, sin)
             )
         count = block.ids.shape[1]
+        if not count:
+            return hidden
         start, stop = self._read, self._read + count
         if stop > self._there.shape[1]:
             self._make_room(stop + ROOM)

@@ -56,6 +56,7 @@ def test_rows_that_share_their_prompts_are_read_as_if_each_stood_alone(kind: str
         place = place + torch.tensor([len(each) for each in blocks]) - pictured + pictured // TOKENS * GRID
 
     torch.testing.assert_close(reader.prompts[1, -1], alone(4)[-1], rtol=1e-3, atol=1e-4)
+    read([[]] * 6, [[]] * 6)
     read([_text(chance, n) for n in (1, 4, 0, 7, 2, 1)], [[]] * 6)
     for _ in range(70):  # past the first room
         read([_text(chance, int(n)) for n in chance.integers(0, 2, 5)] + [_text(chance, 1)], [[]] * 6)
