@@ -251,7 +251,7 @@ class Study:
         traces = settings.synthesis.accepted or settings.synthesis.candidates
         if self._grounded():
             traces = artifact.counts(self.project.ledger.folder("training_splits")).emitted
-        return "sft", -(-traces // settings.sft.batch) * settings.sft.epochs
+        return "sft", -(-traces // settings.sft.batch) * settings.study.epochs
 
     def _input(self, asset: str) -> Input:
         version = self.project.ledger.current(asset, "all")

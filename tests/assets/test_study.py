@@ -49,7 +49,9 @@ def test_runs_differ_by_their_method_and_seed_alone():
     assert held.rft.model_dump() == full.rft.model_dump() | {"controlled": False}
     assert (
         Training("sft", 8).settings(settings).model_dump()
-        == settings.model_copy(update={"sft": settings.sft.model_copy(update={"seed": 8})}).model_dump()
+        == settings.model_copy(
+            update={"sft": settings.sft.model_copy(update={"seed": 8, "epochs": 6, "warm_up": 6})}
+        ).model_dump()
     )
 
 
@@ -89,7 +91,7 @@ def test_a_study_that_was_stopped_goes_on_and_its_numbers_bear_the_check(
     copy: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """One seed, two trainings: the real processes, on as little as shows it."""
-    made = project(copy.root, study={"seeds": [7], "questions": 8, "steps": 1, "warm_up": 0})
+    made = project(copy.root, study={"seeds": [7], "questions": 8, "epochs": 1, "steps": 1, "warm_up": 0})
     assert run(made, list(doing.GROUND)) == 0
     few = [Training("sft", 7), Training("rft-full", 7)]
     asked = [
