@@ -47,11 +47,12 @@ def declare(commands: "argparse._SubParsersAction[Any]") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     study.add_argument("--quick", action="store_true", help=QUICK)
-    study.add_argument("--plan", action="store_true", help="say what is left to do and how long it takes")
-    study.add_argument(
+    only = study.add_mutually_exclusive_group()
+    only.add_argument("--plan", action="store_true", help="say what is left to do and how long it takes")
+    only.add_argument(
         "--check", action="store_true", help="compute every number again from the predictions that are kept"
     )
-    study.add_argument(
+    only.add_argument(
         "--keep", action="store_true", help="write the results of what is done so far, and do no more"
     )
     study.add_argument("--afresh", action="store_true", help="do again what docs/results holds")
@@ -110,9 +111,13 @@ def study(
     from assets.study import kept
     from assets.study.doing import GROUND, Study
     from evaluation.learning import results
+    from evaluation.learning.evidence import EvidenceError
 
     pace = Pace(project.root / "data" / ".work" / "study" / "pace.json")
-    held = kept.Kept() if afresh else kept.read(out / results.EVIDENCE, project.root)
+    try:
+        held = kept.Kept() if afresh else kept.read(out / results.EVIDENCE, project.root)
+    except EvidenceError as error:
+        raise StageError(f"{error}: put it right, or run again with --afresh") from error
     planned = Study(project, pace, jobs, lambda name: None, held)
     planned.plan()
     console.say(_plan(planned))

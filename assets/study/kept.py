@@ -22,7 +22,8 @@ class Kept:
 
 
 def read(folder: Path, root: Path) -> Kept:
-    """What `folder` holds; nothing where there is none. EvidenceError where it is not whole."""
+    """What `folder` holds; nothing where there is none. EvidenceError where it is not whole. What an older
+    edition kept has no keys and does not count."""
     if not folder.exists():
         return Kept()
     held = evidence.read(folder, root)
@@ -32,9 +33,10 @@ def read(folder: Path, root: Path) -> Kept:
     trainings = {
         each["key"]: each | {"lines": steps.get((each["method"], each["seed"]), [])}
         for each in held.about["trainings"]
+        if "key" in each
     }
     asked: dict[tuple[str, bool, int], list[Prediction]] = {}
     for each in held.predictions:
         asked.setdefault((each.policy, each.tools, each.seed), []).append(each)
-    told = held.about["answers"]
+    told = held.about.get("answers", ())
     return Kept(trainings, {each["key"]: asked[each["arm"], each["tools"], each["seed"]] for each in told})

@@ -43,15 +43,21 @@ class _Layer:
 
 class Reader:
     """So many copies of each prompt, one after the other, that are read on each for itself. `prompts`
-    [prompts, tokens, hidden] are the hidden states of the prompts, which are padded on the left."""
+    [prompts, tokens, hidden] are the hidden states of the prompts, which are padded on the left. ValueError
+    for a model whose queries share keys, as no nano policy's do."""
 
     @torch.inference_mode()
     def __init__(self, model: nano.Model, prompts: Batch, copies: Sequence[int]) -> None:
-        past = DynamicCache(config=model.config.get_text_config())
+        config = model.config.get_text_config()
+        if config.num_attention_heads != config.num_key_value_heads:
+            raise ValueError(
+                f"{config.num_attention_heads} heads share {config.num_key_value_heads} keys: not read here"
+            )
+        past = DynamicCache(config=config)
         self.prompts = nano.hidden_states(model, prompts, past)
         rows = sum(copies)
         self._model = model
-        self._epsilon = model.config.get_text_config().rms_norm_eps
+        self._epsilon = config.rms_norm_eps
         self._text: Any = model.model.language_model if nano.sees(model) else model.model
         self._layers = [_layer(*each, rows) for each in zip(self._text.layers, past.layers, strict=True)]
         self._read = 0  # tokens that each row's own memory holds

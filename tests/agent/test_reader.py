@@ -66,3 +66,10 @@ def test_rows_that_share_their_prompts_are_read_as_if_each_stood_alone(kind: str
         crops = [[images[3]] if sees and k == 0 else [] for k in range(len(alive))]
         read([_text(chance, 2) + PICTURE * len(crop) + _text(chance, 3) for crop in crops], crops)
         read([_text(chance, 1) for _ in alive], [[]] * len(alive))
+
+
+def test_queries_that_share_keys_are_refused_and_not_misread():
+    config = nano.text_only(hidden=64, layers=1)
+    config.num_key_value_heads = 1
+    with pytest.raises(ValueError, match="2 heads share 1 keys"):
+        Reader(nano.build(config, seed=3), collate([[50, 51]], [], "left"), [1])

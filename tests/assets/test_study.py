@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from assets import child
-from assets.stage import Project
+from assets.stage import Project, StageError
 from assets.study import command, doing
 from assets.study.doing import Stopped, Study
 from assets.study.pace import GUESSED, Pace
@@ -76,6 +76,14 @@ def test_what_is_left_is_reckoned_from_measured_steps(tmp_path: Path, monkeypatc
 def test_the_held_out_set_is_as_large_as_the_study_asks(tmp_path: Path):
     made = project(tmp_path / "p", study={"seeds": [7], "questions": 500, "steps": 2, "warm_up": 0})
     assert command._larger(made).settings.evaluation.held_out == 500
+
+
+def test_evidence_that_is_not_whole_is_named_before_anything_is_done(tmp_path: Path):
+    made, folder = project(tmp_path / "p"), tmp_path / "out" / results.EVIDENCE
+    folder.mkdir(parents=True)
+    with pytest.raises(StageError, match="it holds nothing: put it right, or run again with --afresh"):
+        command.study(made, tmp_path / "out", 2, "plan")
+    assert command.study(made, tmp_path / "out", 2, "plan", afresh=True) == 0
 
 
 def test_the_plan_is_one_line_and_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
