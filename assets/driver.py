@@ -117,6 +117,9 @@ def _tables(home: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     if not home.exists():
         draft.mkdir()
+        settings = draft / "dagster.yaml"  # without one Dagster tells the user to make it
+        settings.touch()
         with dg.DagsterInstance.local_temp(str(draft)):
             pass
+        settings.unlink()
         draft.rename(home)

@@ -99,6 +99,21 @@ def test_states_are_the_backbones_own_numbers(base) -> None:
         assert each.kept.tolist() == list(range(len(one.steps)))
 
 
+def test_neighbours_that_ask_the_same_have_the_states_that_each_has_alone(base) -> None:
+    """Of two that ask the same in the same words, but of another picture, nothing is shared."""
+    model, asked = policy.load(base).model, trace(0)
+    second = replace(asked.steps[0], action=Action("PROP", {"box": BOXES[1]}))
+    longer = replace(asked, steps=(*asked.steps, second))
+    this = pixels(asked.question.media[0])
+    traces, images = [asked, longer, asked, longer], [[this], [this.copy()], [this[::-1]], [this[::-1]]]
+    found = states(model, CONTRACT, traces, images, SETTINGS)
+    for each, one, shown in zip(found, traces, images, strict=True):
+        (alone,) = states(model, CONTRACT, [one], [shown], SETTINGS)
+        assert each.v == pytest.approx(alone.v, abs=1e-3) and each.x == pytest.approx(alone.x, abs=1e-3)
+        assert each.shown == pytest.approx(alone.shown, abs=1e-3)
+    assert np.abs(found[0].x - found[2].x).max() > 0.01
+
+
 def test_the_policy_is_left_as_it_was(base) -> None:
     model = policy.load(base).model.train()
     before = [weight.detach().clone() for weight in model.parameters()]
