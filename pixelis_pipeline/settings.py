@@ -490,8 +490,8 @@ class StudySettings(Section):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (7, 8, 9)
     questions: Annotated[int, From("P", "at least; of the held-out world"), Field(ge=4)] = 500
     question_seed: int = 2_000_003
-    # After three, two seeds lay 14 points apart (68 and 54 % of 600 questions); lower rates gave the worse one no
-    # more (5e-4: 54, 3.5e-4: 48 %). One run each. Six were not measured when this was set.
+    # After three, two seeds lay 14 points apart (68 and 54 % of 600 questions); lower rates gave the worse
+    # one no more (5e-4: 54, 3.5e-4: 48 %). One run each. Six were not measured when this was set.
     epochs: Annotated[int, From("P", "of SFT"), Field(ge=1)] = 6
     steps: Annotated[int, From("P", "of a reinforcement"), Field(ge=1)] = 120
     warm_up: Annotated[int, From("P", "steps that the corridor leaves out"), Field(ge=0)] = 20
