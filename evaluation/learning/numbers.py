@@ -38,8 +38,8 @@ DIGITS = 6
 
 
 def learning(evidence: Evidence) -> Json:
-    """`phases`, `controls`, `ablations` and `kl`, each row with the data version it was computed from.
-    ValueError where two arms did not answer the same questions."""
+    """`phases`, `controls`, `ablations` and `kl`, each row with the data version it was computed from. What
+    an unfinished study lacks, and what would be compared with it, is left out. ValueError where two arms did not answer the same questions."""
     held = PredictionSet(BENCHMARK, evidence.version, evidence.predictions)
     groups = {name: each for (_, name, part), each in group([held]).items() if part == "all"}
     settings, version = evidence.evaluation, {"data_version": evidence.version}
@@ -59,11 +59,16 @@ def learning(evidence: Evidence) -> Json:
         }
 
     phases = [name for name in (BASE, *PREVIOUS, TEACHER) if name in groups]
-    controls = [(of, of + how) for of in CONTROLLED for how in (TOOLS_OFF, SHUFFLED) if of + how in groups]
+    made = [(of, of + how) for of in CONTROLLED for how in (TOOLS_OFF, SHUFFLED)]
+    controls = [pair for pair in made if pair in tests]
     return {
         "phases": [
             row(name)
-            | {"p_vs_previous": _rounded(tests[name, PREVIOUS[name]].q) if name in PREVIOUS else None}
+            | {
+                "p_vs_previous": _rounded(tests[before].q)
+                if (before := (name, PREVIOUS.get(name, ""))) in tests
+                else None
+            }
             | version
             for name in phases
         ],
@@ -77,7 +82,7 @@ def learning(evidence: Evidence) -> Json:
             | against(RFT_FULL, name)
             | version
             for name in ABLATIONS
-            if name in groups
+            if (RFT_FULL, name) in tests
         ],
         "kl": divergence(evidence) | version,
     }

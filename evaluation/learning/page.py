@@ -50,6 +50,7 @@ def page(found: Json, evidence: Evidence) -> str:
         settings=evidence.about["settings"],
         trainings=evidence.about["trainings"],
         version=evidence.version,
+        left=evidence.about.get("left", ()),
         questions=found["phases"][0]["questions"],
         seeds=len(evidence.study.seeds),
         tests=tests + len(found["controls"]) + len(found["ablations"]),

@@ -226,6 +226,18 @@ def test_the_version_is_of_the_bytes_that_are_kept(out: Path, kept: Evidence):
     assert again.version != kept.version and len(results.wrong(out, out)) == 2
 
 
+def test_a_study_that_is_not_finished_says_what_is_left(tmp_path: Path, out: Path):
+    page = (out / results.PAGE).read_text()
+    assert "Unfinished" not in page
+    begun = [each for each in planted() if each.policy == "sft" and each.tools]
+    left = {"left": ["rft-full-7", "rft-full-7 answered"]}
+    evidence.write(tmp_path / "begun" / results.EVIDENCE, begun, [], about() | left)
+    results.publish(tmp_path, tmp_path / "begun")
+    page = (tmp_path / "begun" / results.PAGE).read_text()
+    assert "**Unfinished.** Still to be done: rft-full-7, rft-full-7 answered." in page
+    assert results.wrong(tmp_path, tmp_path / "begun") == []
+
+
 def test_evidence_that_is_not_whole_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch):
     (out / results.EVIDENCE / evidence.STEPS).unlink()
     with pytest.raises(EvidenceError, match=r"must hold predictions.parquet, steps.parquet, study.json"):
