@@ -38,9 +38,10 @@ DIGITS = 6
 
 
 def learning(evidence: Evidence) -> Json:
-    """`phases`, `controls`, `ablations` and `kl`, each row with the data version it was computed from. What
-    an unfinished study lacks, and what would be compared with it, is left out. ValueError where two arms did not
-    answer the same questions."""
+    """`phases`, `controls`, `ablations` and `kl`, each row with the data version it was computed from.
+
+    What an unfinished study lacks, and what would be compared with it, is left out. ValueError where two arms
+    did not answer the same questions."""
     held = PredictionSet(BENCHMARK, evidence.version, evidence.predictions)
     groups = {name: each for (_, name, part), each in group([held]).items() if part == "all"}
     settings, version = evidence.evaluation, {"data_version": evidence.version}
