@@ -29,8 +29,8 @@ them, the predictions behind them. It takes hours; stopped or killed anywhere, i
 on on another machine, write what is done with --keep and bring docs/results along: what was kept by the same
 code, data and settings is not done again.
 
-The graph makes the data first, with as many held-out questions as the study asks (study.questions): a plain
-`pixelis run` after it makes the demo's smaller set again.
+The graph makes the data first, with more batches (study.batches) and held-out questions (study.questions):
+a plain `pixelis run` after it makes the demo's smaller set again.
 """
 QUICK = (
     "the same on the tiny profile in a few minutes, written to data/study: it shows nothing but that it runs"
@@ -75,12 +75,16 @@ def show(project: Project, given: argparse.Namespace) -> int:
 
 
 def _larger(project: Project) -> Project:
-    """The project with as many held-out questions as the study asks, and those its own."""
+    """The project with as many held-out questions as the study asks, those its own, and its batches beside
+    the project's."""
     study = project.settings.study
     wanted = max(project.settings.evaluation.held_out, study.questions)
     own = {"held_out": wanted, "seed": study.question_seed}
     evaluation = project.settings.evaluation.model_copy(update=own)
-    return replace(project, settings=project.settings.model_copy(update={"evaluation": evaluation}))
+    named = project.settings.batches
+    batches = (*named, *(batch for batch in study.batches if batch not in named))
+    update = {"evaluation": evaluation, "batches": batches}
+    return replace(project, settings=project.settings.model_copy(update=update))
 
 
 def _check(root: Path, out: Path) -> int:

@@ -248,10 +248,10 @@ class Study:
         settings = self.project.settings
         if training.method != SFT:
             return "rft", settings.study.steps
-        traces = settings.synthesis.accepted or settings.synthesis.candidates
+        traces = (settings.synthesis.accepted or settings.synthesis.candidates) * len(settings.batches)
         if self._grounded():
             traces = artifact.counts(self.project.ledger.folder("training_splits")).emitted
-        return "sft", -(-traces // settings.sft.batch) * settings.study.epochs
+        return "sft", -(-traces // settings.sft.batch) * settings.sft.epochs
 
     def _input(self, asset: str) -> Input:
         version = self.project.ledger.current(asset, "all")

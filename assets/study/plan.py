@@ -52,9 +52,7 @@ class Training:
     def settings(self, project: Settings) -> Settings:
         """The project's settings, with what makes this training its own."""
         if self.method == SFT:  # on one thread, since trainings go side by side
-            of = {"seed": self.seed, "threads": 1, "epochs": project.study.epochs}
-            if project.sft.warm_up >= project.sft.epochs:  # all of it on the full pool, and so here
-                of["warm_up"] = project.study.epochs
+            of = {"seed": self.seed, "threads": 1}
             return project.model_copy(update={"sft": project.sft.model_copy(update=of)})
         how = {"seed": self.seed, "steps": project.study.steps, **METHODS[self.method]}
         return project.model_copy(update={"rft": project.rft.model_copy(update=how)})

@@ -47,12 +47,8 @@ def test_runs_differ_by_their_method_and_seed_alone():
     full = Training("rft-full", 8).settings(settings)
     assert full.rft.model_dump() == settings.rft.model_dump() | {"seed": 8}
     assert held.rft.model_dump() == full.rft.model_dump() | {"controlled": False}
-    assert (
-        Training("sft", 8).settings(settings).model_dump()
-        == settings.model_copy(
-            update={"sft": settings.sft.model_copy(update={"seed": 8, "epochs": 6, "warm_up": 6})}
-        ).model_dump()
-    )
+    taught = Training("sft", 8).settings(settings)
+    assert taught.sft.model_dump() == settings.sft.model_dump() | {"seed": 8, "threads": 1}
 
 
 def test_what_is_left_is_reckoned_from_measured_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -99,7 +95,7 @@ def test_a_study_that_was_stopped_goes_on_and_its_numbers_bear_the_check(
     copy: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """One seed, two trainings: the real processes, on as little as shows it."""
-    made = project(copy.root, study={"seeds": [7], "questions": 8, "epochs": 1, "steps": 1, "warm_up": 0})
+    made = project(copy.root, study={"seeds": [7], "questions": 8, "batches": [], "steps": 1, "warm_up": 0})
     assert run(made, list(doing.GROUND)) == 0
     few = [Training("sft", 7), Training("rft-full", 7)]
     asked = [
