@@ -491,8 +491,8 @@ class StudySettings(Section):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (7, 8, 9)
     questions: Annotated[int, From("P", "at least; of the held-out world"), Field(ge=4)] = 500
     question_seed: int = 2_000_003
-    # On one batch alone two seeds of SFT lay ten points apart after three epochs (67 and 57 % of 500 questions)
-    # and three after six (65, 69), when the dev loss had long stopped falling and calls in long rollouts broke.
+    # On one batch alone two seeds of SFT lay ten points apart after three epochs (67 and 57 % of 500
+    # questions); after six (65, 69) the dev loss had long stopped falling and calls in long rollouts broke.
     batches: Annotated[tuple[Batch, ...], AfterValidator(_each_once)] = ("001", "002")
     steps: Annotated[int, From("P", "of a reinforcement"), Field(ge=1)] = 120
     warm_up: Annotated[int, From("P", "steps that the corridor leaves out"), Field(ge=0)] = 20
