@@ -1,7 +1,8 @@
 """`pixelis run`: the Dagster jobs in their order, each only where the ledger says something is stale.
 
 A Dagster run has one partitioning, so the graph takes several: a line for each source and batch, then the
-whole-graph stages, then a run for each policy. All of them are ordinary runs in the Dagster UI.
+whole-graph stages, a run for each policy that is taught and one for each that is asked. All of them are
+ordinary runs in the Dagster UI.
 """
 
 import os
@@ -44,8 +45,11 @@ def plan(project: Project, to: Sequence[str] = ()) -> Iterator[Run]:
         if stage.key in needed:
             jobs.setdefault(graph.job_name(stage), []).append(stage)
     for job, stages in jobs.items():
-        for partition in project.partitions(stages[0]):
-            yield Run(job, partition, tuple(stages))
+        # A policy is asked while the next one is taught.
+        parts = [(each,) for each in stages] if stages[0].group == "policies" else [tuple(stages)]
+        for part in parts:
+            for partition in project.partitions(stages[0]):
+                yield Run(job, partition, part)
 
 
 def _closure(key: str) -> set[str]:

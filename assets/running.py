@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
-from assets.stage import LINE, MADE_FROM, POLICY, STAGES, Project, Stage, StageError, Watch, Work
+from assets.stage import LINE, STAGES, Project, Stage, StageError, Watch, Work
 from pixelis_pipeline.ledger import artifact, code, dvc
 from pixelis_pipeline.ledger.artifact import Counts
 from pixelis_pipeline.ledger.chain import Input, RunRecord
@@ -19,13 +19,11 @@ from pixelis_pipeline.records import Accepted, Failed, Json, Outcome, canonical
 def upstream(project: Project, stage: Stage, partition: str) -> tuple[Input, ...]:
     """The versions that a run of this partition reads now. StageError where one is not made yet."""
     found = []
-    for key in stage.inputs:
+    for key in stage.reads(partition):
         above = STAGES[key]
         wanted = project.partitions(above)
         if stage.partitions == LINE and above.partitions != WHOLE:
             wanted = [p for p in wanted if p == partition]
-        elif stage.partitions == POLICY and key in MADE_FROM.values():
-            wanted = wanted if key == MADE_FROM[partition.rpartition("-")[0]] else []
         for each in wanted:
             version = project.ledger.current(key, each)
             if version is None:

@@ -37,7 +37,7 @@ class Run:
     @property
     def needs(self) -> frozenset[str]:
         """The assets it reads and does not make itself."""
-        return frozenset(above for stage in self.stages for above in stage.inputs) - self.makes
+        return frozenset(above for each in self.stages for above in each.reads(self.partition)) - self.makes
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,13 @@ class Stage:
         """The upstreams whose records are counted."""
         return self.inputs[:1] if self.conserves is None else self.conserves
 
+    def reads(self, partition: str) -> tuple[str, ...]:
+        """The upstreams that a run of this partition reads: of the policies, the one that is asked."""
+        if self.partitions != POLICY:
+            return self.inputs
+        others = {*MADE_FROM.values()} - {MADE_FROM[partition.rpartition("-")[0]]}
+        return tuple(above for above in self.inputs if above not in others)
+
     @property
     def description(self) -> str:
         """What people read on the asset's page."""
