@@ -58,6 +58,7 @@ def _begun(
 ) -> "tuple[policies.Policy | LargePolicy, Any, Heads | None]":
     """The policy that is to learn, the model that its divergence is measured from (None where that is a copy
     of its adapter), and the heads. Errors as `train`."""
+    from pixelis_pipeline.agent import nano
     from training.rft.heads import Heads
     from training.rft.scales import ScaleError
 
@@ -76,6 +77,8 @@ def _begun(
         raise ScaleError("the statistics were measured with another embedding; measure again")
     if missing := {question.task for question in ground.questions} - set(scales.families):
         raise ScaleError(f"the statistics lack the families {sorted(missing)}")
+    if nano.sees(start.model):
+        start.model.model.visual.requires_grad_(False)
     return start, policies.load(base).model.requires_grad_(False), heads
 
 
