@@ -209,6 +209,15 @@ def test_thirty_steps_raise_the_success_of_a_planted_task(taught, tmp_path):
     assert policy.load(tmp_path / "out" / "policy").digest == ended.weights
 
 
+def test_how_a_picture_is_seen_is_not_learned_anew(taught, tmp_path):
+    """The tower stays the fine-tuned policy's to the bit, and the language model does not."""
+    run(ground(), taught, tmp_path / "out", recipe(steps=2, learning_rate=1e-3))
+    before, after = (policy.load(each).model.state_dict() for each in (taught, tmp_path / "out" / "policy"))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("language_model" in name for name in moved)
+    assert any("visual" in name for name in before) and not any("visual" in name for name in moved)
+
+
 def test_groups_that_earn_alike_teach_nothing(taught, tmp_path):
     """Nothing is ever right and nothing costs: every group is dropped, and not one weight moves."""
     free = replace(recipe(steps=3), reward=RewardSettings(invalid=0, length=0))
