@@ -23,7 +23,7 @@ uv=.tools/uv/bin/uv
 [ -x .tools/dvc/bin/python ] || "$uv" venv --quiet --python "$python" .tools/dvc
 
 echo "installing the locked set into .venv"
-"$uv" pip install --quiet --compile-bytecode --python .venv/bin/python --no-deps --require-hashes -r environment/main.txt
+"$uv" pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r environment/main.txt
 echo "installing the DVC CLI into .tools/dvc"
 "$uv" pip install --quiet --python .tools/dvc/bin/python --no-deps --require-hashes -r environment/dvc.txt
 
@@ -32,9 +32,9 @@ if ! .venv/bin/python -c "import torch, sys; sys.exit(torch.__version__.split('+
     links="$("$python" -m pip config get global.find-links 2>/dev/null || true)"
     links="${PIP_FIND_LINKS:-$links}"
     echo "installing torch $torch (CPU)"
-    "$uv" pip install --quiet --compile-bytecode --python .venv/bin/python --no-deps --offline \
+    "$uv" pip install --quiet --python .venv/bin/python --no-deps --offline \
             ${links:+--find-links "$links"} "torch==$torch+cpu" 2>/dev/null ||
-    "$uv" pip install --quiet --compile-bytecode --python .venv/bin/python --no-deps \
+    "$uv" pip install --quiet --python .venv/bin/python --no-deps \
             --default-index https://download.pytorch.org/whl/cpu "torch==$torch+cpu" 2>/dev/null || {
         echo "no CPU build of torch is in reach: taking the registry's CUDA build, about 3 GB"
         "$uv" pip install --python .venv/bin/python "torch==$torch"
