@@ -488,8 +488,11 @@ class StudySettings(Section):
     """The study of learning (`pixelis study`): how many runs, how long, on how many held-out questions, and
     the corridor that the divergence is held against after `warm_up` steps. A step's prompts and rollouts are
     those of `rft`. Methods of which there is one run take the first seed. Traces are those of the project's
-    `batches` and of these beside them. The questions are drawn by
-    `question_seed`, in place of `evaluation.seed`: by those of the demo the recipe was chosen."""
+    `batches` and of these beside them. The questions are drawn by `question_seed`, in place of
+    `evaluation.seed`: by those of the demo the recipe was chosen.
+
+    One run is reinforced at the `fast` rate, by a controller that pulls with these gains, and one more with β
+    held: at the rate of `rft` the divergence stays below its target by itself and leaves nothing to hold."""
 
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (7, 8, 9)
     questions: Annotated[int, From("P", "at least; of the held-out world"), Field(ge=4)] = 500
@@ -502,6 +505,10 @@ class StudySettings(Section):
     low: Annotated[float, From("P", "corridor of the median, nats a token"), Field(ge=0)] = 0.12
     high: Annotated[float, From("P", "corridor of the median, nats a token"), Field(ge=0)] = 0.18
     limit: Annotated[float, From("P", "of the 95th percentile, nats a token"), Field(ge=0)] = 0.20
+    # By the gains of `pid` β had come from .03 to .09 by step 50 there, and the divergence to .24.
+    fast: Annotated[float, From("P", "learning rate"), Field(gt=0)] = 4e-4
+    fast_proportional: Annotated[float, From("P"), Field(ge=0)] = 5.0
+    fast_integral: Annotated[float, From("P"), Field(ge=0)] = 0.15
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

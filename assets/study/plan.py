@@ -8,6 +8,8 @@ from evaluation.learning.numbers import (
     ABLATIONS,
     BASE,
     CONTROLLED,
+    FAST,
+    FAST_HELD,
     HELD,
     RFT_BASE,
     RFT_FULL,
@@ -18,7 +20,7 @@ from evaluation.learning.numbers import (
 from evaluation.scores import TOOLS_OFF
 from pixelis_pipeline.settings import Settings, StudySettings
 
-# What each reinforcement changes of the settings; nothing else differs between them.
+# What each reinforcement changes of `rft`; but for the fast ones nothing else differs between them.
 METHODS: dict[str, dict[str, Any]] = {
     RFT_BASE: {"intrinsic": "none"},
     RFT_FULL: {"intrinsic": "full"},
@@ -26,6 +28,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "rft-coherence": {"intrinsic": "coherence"},
     "rft-smoothness": {"intrinsic": "smoothness"},
     HELD: {"intrinsic": "full", "controlled": False},
+    FAST: {"intrinsic": "full"},
+    FAST_HELD: {"intrinsic": "full", "controlled": False},
 }
 ONE_SEED = tuple(name for name in ABLATIONS if name != RFT_BASE)
 How = Literal["answered", "with tools off", "with outputs shuffled", "by the teacher"]
@@ -54,8 +58,13 @@ class Training:
         if self.method == SFT:  # on one thread, since trainings go side by side
             of = {"seed": self.seed, "threads": 1}
             return project.model_copy(update={"sft": project.sft.model_copy(update=of)})
-        how = {"seed": self.seed, "steps": project.study.steps, **METHODS[self.method]}
-        return project.model_copy(update={"rft": project.rft.model_copy(update=how)})
+        study, pid = project.study, project.pid
+        how = {"seed": self.seed, "steps": study.steps, **METHODS[self.method]}
+        if self.method in (FAST, FAST_HELD):
+            how["learning_rate"] = study.fast
+            gains = {"proportional": study.fast_proportional, "integral": study.fast_integral}
+            pid = pid.model_copy(update=gains)
+        return project.model_copy(update={"rft": project.rft.model_copy(update=how), "pid": pid})
 
 
 @dataclass(frozen=True, slots=True)

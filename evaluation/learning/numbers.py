@@ -19,8 +19,9 @@ from pixelis_pipeline.settings import EvaluationSettings
 
 BENCHMARK, TEACHER, SHUFFLED = "capabilities", "teacher", "-shuffled"
 BASE, SFT, RFT_BASE, RFT_FULL, HELD = "base", "sft", "rft-base", "rft-full", "rft-beta-held"
+FAST, FAST_HELD = "rft-full-fast", "rft-beta-held-fast"  # at a rate that the controller has to hold
 PREVIOUS = {SFT: BASE, RFT_BASE: SFT, RFT_FULL: SFT}  # what each phase started from
-ABLATIONS = (RFT_BASE, "rft-curiosity", "rft-coherence", "rft-smoothness", HELD)
+ABLATIONS = (RFT_BASE, "rft-curiosity", "rft-coherence", "rft-smoothness", HELD, FAST, FAST_HELD)
 CONTROLLED = (SFT, RFT_FULL)  # the policies that controls are made of
 SEEDLESS = (BASE, TEACHER)
 LABELS = {
@@ -32,6 +33,8 @@ LABELS = {
     RFT_FULL: "RFT-Full",
     "rft-smoothness": "L2 smoothness",
     HELD: "RFT-Full without PID",
+    FAST: "RFT-Full, fast",
+    FAST_HELD: "RFT-Full, fast, without PID",
     TEACHER: "Teacher",
 }
 DIGITS = 6
@@ -136,7 +139,7 @@ def _numbers(name: str, held: Group, settings: EvaluationSettings) -> Json:
 
 def divergence(evidence: Evidence) -> Json:
     """Token KL after warm-up, in nats a token said: `with_pid` are the runs of the whole method, `beta_held`
-    those of the same with β left at its start.
+    those of the same with β left at its start. `fast` has both once more, of runs at a higher rate.
 
     The corridor is judged on `smoothed`, the controller's own moving average, which is all that it sees and
     steers. `raw` are the means over single steps' batches (k3): a few prompts scatter about the average by
@@ -150,17 +153,23 @@ def divergence(evidence: Evidence) -> Json:
         "target": controller.target,
         "warm_up": study.warm_up,
     }
-    for name, method in (("with_pid", RFT_FULL), ("beta_held", HELD)):
-        runs = {seed: _after(study.warm_up, columns, evidence) for seed, columns in evidence.runs(method)}
-        runs = {seed: both for seed, both in runs.items() if both.size}
-        whole = np.concatenate([np.zeros((2, 0)), *runs.values()], axis=1)
-        found[name] = {
-            "method": method,
-            "seeds": len(runs),
-            **_both(whole, evidence),
-            "runs": [{"seed": seed, **_both(both, evidence)} for seed, both in runs.items()],
-        }
+    found |= {"with_pid": _of(RFT_FULL, evidence), "beta_held": _of(HELD, evidence)}
+    found["fast"] = {"with_pid": _of(FAST, evidence), "beta_held": _of(FAST_HELD, evidence)}
     return found
+
+
+def _of(method: str, evidence: Evidence) -> Json:
+    """The divergence of a method's runs, together and one by one."""
+    warm_up = evidence.study.warm_up
+    runs = {seed: _after(warm_up, columns, evidence) for seed, columns in evidence.runs(method)}
+    runs = {seed: both for seed, both in runs.items() if both.size}
+    whole = np.concatenate([np.zeros((2, 0)), *runs.values()], axis=1)
+    return {
+        "method": method,
+        "seeds": len(runs),
+        **_both(whole, evidence),
+        "runs": [{"seed": seed, **_both(both, evidence)} for seed, both in runs.items()],
+    }
 
 
 def smoothed(run: Mapping[str, Array], ema: float) -> Array:

@@ -7,7 +7,18 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from evaluation.learning.evidence import Evidence
-from evaluation.learning.numbers import BASE, LABELS, RFT_BASE, RFT_FULL, SFT, SHUFFLED, TEACHER
+from evaluation.learning.numbers import (
+    BASE,
+    FAST,
+    FAST_HELD,
+    HELD,
+    LABELS,
+    RFT_BASE,
+    RFT_FULL,
+    SFT,
+    SHUFFLED,
+    TEACHER,
+)
 from evaluation.scores import TOOLS_OFF
 from pixelis_pipeline.records import Json
 
@@ -18,7 +29,9 @@ TERMS = {
     "rft-curiosity": "curiosity",
     "rft-coherence": "coherence",
     "rft-smoothness": "curiosity, and an L2 prior on neighbouring boxes for coherence",
-    "rft-beta-held": "both, with β held at its start",
+    HELD: "both, with β held at its start",
+    FAST: "both, at a higher rate",
+    FAST_HELD: "both, at a higher rate, with β held at its start",
 }
 
 
@@ -48,6 +61,7 @@ def page(found: Json, evidence: Evidence) -> str:
         found=found,
         about=evidence.about,
         settings=evidence.about["settings"],
+        study=evidence.study,
         trainings=evidence.about["trainings"],
         version=evidence.version,
         left=evidence.about.get("left", ()),
@@ -86,10 +100,11 @@ def aims(found: Json) -> Iterator[Aim]:
             kept = rows[RFT_FULL]["accuracy_mean"] >= rows[SFT]["accuracy_mean"]
             came = f"{chains[0]:.2f} → {chains[1]:.2f}"
             yield Aim("RFT-Full: shorter chains, accuracy not lower", came, chains[1] < chains[0] and kept)
-    yield from _divergence(found["kl"])
+    yield from _divergence(found["kl"], found["kl"])
+    yield from _divergence(found["kl"], found["kl"]["fast"], "fast, ")
 
 
-def _divergence(kl: Json) -> Iterator[Aim]:
+def _divergence(kl: Json, runs: Json, of_which: str = "") -> Iterator[Aim]:
     """Of the moving average, which is judged; what single steps come to stands beside it."""
     (low, high), limit = kl["corridor"], kl["limit"]
     hoped: list[tuple[str, str, str, Callable[[float], bool]]] = [
@@ -97,8 +112,9 @@ def _divergence(kl: Json) -> Iterator[Aim]:
         ("with_pid", "median", f"PID: median of the averaged KL {low} to {high}", lambda x: low <= x <= high),
         ("beta_held", "p95", f"β held: 95th percentile of the averaged KL over {limit}", lambda x: x > limit),
     ]
-    for run, of, text, reached in hoped:
-        judged, raw = (kl[run][each][of] for each in (kl["judged"], "raw"))
+    for run, of, words, reached in hoped:
+        text = f"RFT-Full, {of_which}{words}"
+        judged, raw = (runs[run][each][of] for each in (kl["judged"], "raw"))
         if judged is None:
             yield Aim(text, "", None)
         else:

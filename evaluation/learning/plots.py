@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evaluation.learning.evidence import Evidence
-from evaluation.learning.numbers import HELD, LABELS, RFT_BASE, RFT_FULL, smoothed
+from evaluation.learning.numbers import FAST, FAST_HELD, HELD, LABELS, RFT_BASE, RFT_FULL, smoothed
 from evaluation.scores import Array
 from pixelis_pipeline.records import Json
 
@@ -23,7 +23,8 @@ def plots(found: Json, evidence: Evidence) -> dict[str, bytes]:
     """File name -> SVG; equal evidence gives equal bytes from one version of Matplotlib."""
     return {
         "accuracy.svg": _drawn("accuracy", 3.2, lambda axes: _accuracy(axes, found)),
-        "kl.svg": _drawn("kl", 3.4, lambda axes: _kl(axes, evidence)),
+        "kl.svg": _drawn("kl", 3.4, lambda axes: _kl(axes, evidence, RFT_FULL, HELD)),
+        "kl_fast.svg": _drawn("kl_fast", 3.4, lambda axes: _kl(axes, evidence, FAST, FAST_HELD)),
         "chain.svg": _drawn("chain", 3.0, lambda axes: _chain(axes, evidence)),
         "rewards.svg": _drawn("rewards", 3.4, lambda axes: _rewards(axes, evidence)),
     }
@@ -52,15 +53,15 @@ def _accuracy(axes: Axes, found: Json) -> None:
     axes.set_xlabel("held-out questions answered correctly (%), 95 % interval over questions")
 
 
-def _kl(axes: Axes, evidence: Evidence) -> None:
+def _kl(axes: Axes, evidence: Evidence, steered: str, held: str) -> None:
     study = evidence.study
     axes.axhspan(study.low, study.high, color=GREY, alpha=0.2, linewidth=0, label="corridor")
     axes.axhline(study.limit, color=GREY, linestyle="--", label="limit")
     if study.warm_up:
         axes.axvline(study.warm_up, color=GREY, linestyle=":", label="end of warm-up")
-    for method, colour in ((RFT_FULL, BLUE), (HELD, RED)):
+    for method, colour in ((steered, BLUE), (held, RED)):
         for n, (_, run) in enumerate(evidence.runs(method)):
-            label = "with PID" if method == RFT_FULL else "β held at its start"
+            label = "with PID" if method == steered else "β held at its start"
             average = smoothed(run, evidence.controller.ema)
             axes.plot(run["step"], run["kl"], color=colour, linewidth=0.7, alpha=0.35)
             axes.plot(run["step"], average, color=colour, linewidth=1.8, label=None if n else label)
@@ -75,7 +76,8 @@ def _chain(axes: Axes, evidence: Evidence) -> None:
             steps, smooth = _smooth(run["step"], run["calls"])
             axes.plot(steps, smooth, color=colour, linewidth=1.5, label=None if n else LABELS[method])
     axes.set(xlabel=f"step (mean of {WINDOW})", ylabel="calls a rollout")
-    axes.legend(frameon=False)
+    if axes.lines:
+        axes.legend(frameon=False)
 
 
 def _rewards(axes: Axes, evidence: Evidence) -> None:
@@ -87,7 +89,8 @@ def _rewards(axes: Axes, evidence: Evidence) -> None:
             steps, smooth = _smooth(runs[0]["step"][:shortest], mean)
             axes.plot(steps, smooth, color=colour, label=name)
     axes.set(xlabel=f"step (mean of {WINDOW})", ylabel="raw reward, mean a rollout")
-    axes.legend(frameon=False, ncols=4, fontsize=8)
+    if runs:
+        axes.legend(frameon=False, ncols=4, fontsize=8)
 
 
 def _smooth(steps: Array, values: Array) -> tuple[Array, Array]:

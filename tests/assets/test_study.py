@@ -25,6 +25,7 @@ def test_every_seed_of_the_phases_and_one_of_each_ablation():
     assert of == {
         **{name: [7, 8, 9] for name in ("sft", "rft-base", "rft-full")},
         **{name: [7] for name in ("rft-curiosity", "rft-coherence", "rft-smoothness", "rft-beta-held")},
+        **{name: [7] for name in ("rft-full-fast", "rft-beta-held-fast")},
     }
     assert all(each.start in made[: made.index(each)] for each in made if each.method != "sft")
 
@@ -32,7 +33,7 @@ def test_every_seed_of_the_phases_and_one_of_each_ablation():
 def test_everything_taught_is_asked_and_controls_are_made_of_sft_and_the_whole_method():
     made = trainings(StudySettings())
     asked = answers(StudySettings(), made)
-    assert len({each.label for each in asked}) == len({each.name for each in asked}) == len(asked) == 27
+    assert len({each.label for each in asked}) == len({each.name for each in asked}) == len(asked) == 29
     assert {each.training for each in asked if each.how == "answered"} == {*made, Training("base", 7)}
     for how in ("with tools off", "with outputs shuffled"):
         assert {each.method for each in asked if each.how == how} == {"sft", "rft-full"}
@@ -47,6 +48,12 @@ def test_runs_differ_by_their_method_and_seed_alone():
     full = Training("rft-full", 8).settings(settings)
     assert full.rft.model_dump() == settings.rft.model_dump() | {"seed": 8}
     assert held.rft.model_dump() == full.rft.model_dump() | {"controlled": False}
+    steered, loose = (
+        Training(name, 8).settings(settings) for name in ("rft-full-fast", "rft-beta-held-fast")
+    )
+    assert steered.rft.model_dump() == full.rft.model_dump() | {"learning_rate": settings.study.fast}
+    assert loose.rft.model_dump() == steered.rft.model_dump() | {"controlled": False}
+    assert loose.pid == steered.pid != full.pid == settings.pid
     taught = Training("sft", 8).settings(settings)
     assert taught.sft.model_dump() == settings.sft.model_dump() | {"seed": 8, "threads": 1}
 
@@ -86,7 +93,7 @@ def test_the_plan_is_one_line_and_starts_nothing(tmp_path: Path, capsys: pytest.
     made = project(tmp_path / "p")
     assert command.study(made, tmp_path / "out", 2, "plan") == 0
     (line,) = capsys.readouterr().out.splitlines()
-    assert "10 of 10 trainings (2 steps of RFT each) and 20 of 20 sets of 8 answers are left" in line
+    assert "12 of 12 trainings (2 steps of RFT each) and 22 of 22 sets of 8 answers are left" in line
     assert not (made.root / "data/versions").exists() and not (tmp_path / "out").exists()
 
 

@@ -56,6 +56,8 @@ STEPS = [
     *course("rft-full", 8, [0.1, 0.2, 0.15, 0.15, 0.25]),
     *course("rft-beta-held", 7, [0.0, 0.0, 0.3, 0.4, 0.5]),
     *course("rft-base", 7, [0.0, 0.0, 0.1, 0.1, 0.1]),
+    *course("rft-full-fast", 7, [0.1, 0.1, 0.16, 0.16, 0.16]),
+    *course("rft-beta-held-fast", 7, [0.0, 0.0, 0.1, 0.1, 0.1]),
 ]
 
 
@@ -155,6 +157,8 @@ def test_the_corridor_is_judged_on_the_average_that_the_controller_sees(kept: Ev
     ]
     held = [0.15, 0.275, 0.3875]
     assert kl["beta_held"]["smoothed"]["p95"] == pytest.approx(np.percentile(held, 95), abs=1e-6)
+    fast = kl["fast"]["with_pid"]["smoothed"]["median"], kl["fast"]["beta_held"]["smoothed"]["median"]
+    assert fast == (0.145, 0.075)
 
 
 def test_the_average_is_the_controllers_own():
@@ -173,12 +177,14 @@ def test_the_average_is_the_controllers_own():
 
 
 def test_aims_that_are_missed_are_said_to_be_missed(kept: Evidence):
-    most = "PID: 95th percentile of the averaged KL at most 0.2"
+    most = "RFT-Full, PID: 95th percentile of the averaged KL at most 0.2"
     met = {aim.text: aim.met for aim in aims(learning(kept))}
     assert met["SFT at least 65 %"] is False and met["RFT-Full at least 75 %"] is True
     assert met[most] is True
-    assert met["PID: median of the averaged KL 0.12 to 0.18"] is True
-    assert met["β held: 95th percentile of the averaged KL over 0.2"] is True
+    assert met["RFT-Full, PID: median of the averaged KL 0.12 to 0.18"] is True
+    assert met["RFT-Full, β held: 95th percentile of the averaged KL over 0.2"] is True
+    assert met["RFT-Full, fast, PID: median of the averaged KL 0.12 to 0.18"] is True
+    assert met["RFT-Full, fast, β held: 95th percentile of the averaged KL over 0.2"] is False
     far = learning(replace(kept, steps=kept.steps.filter(pc.equal(kept.steps["method"], "rft-beta-held"))))
     assert {aim.text: aim.met for aim in aims(far)}[most] is None, "not measured"
     loose = learning(replace(kept, about=kept.about | {"settings": kept.about["settings"] | LOOSE}))
@@ -189,14 +195,16 @@ def test_aims_that_are_missed_are_said_to_be_missed(kept: Evidence):
 def test_what_is_published_follows_from_what_is_kept(out: Path):
     assert results.wrong(out, out) == []
     assert {path.name for path in (out / results.IMAGES).iterdir()} == {
-        *("accuracy.svg", "kl.svg", "chain.svg", "rewards.svg")
+        *("accuracy.svg", "kl.svg", "kl_fast.svg", "chain.svg", "rewards.svg")
     }
     page = (out / results.PAGE).read_text()
     assert "| SFT | 2 | 58.8 % |" in page and "| RFT-Full at least 75 % | 88.8 % | yes |" in page
     assert all((out / "docs" / place).is_file() for place in ("images/learning/kl.svg",))
     assert "| **moving average** | **0.150** | **0.189** |" in page
     assert "| single steps | 0.150 | 0.230 |" in page
-    told = "| PID: 95th percentile of the averaged KL at most 0.2 | 0.189 (single steps 0.230) | yes |"
+    told = (
+        "| RFT-Full, PID: 95th percentile of the averaged KL at most 0.2 | 0.189 (single steps 0.230) | yes |"
+    )
     assert told in page
 
 
