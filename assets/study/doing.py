@@ -133,6 +133,7 @@ class Study:
         self.taught: dict[Training, Taught] = {}
         self.asked: dict[Answers, Asked] = {}
         self._needed: set[Training] = set()
+        self._over = {each: threading.Event() for each in self.trainings if each.method == SFT}
         self._stop = threading.Event()
 
     def plan(self) -> None:
@@ -157,9 +158,8 @@ class Study:
         """Do all that is left; it is then in `taught` and `asked`. StageError where something cannot be
         made."""
         of = {each: [a for a in self.answers if a.training == each] for each in self.trainings}
-        for first in (True, False):  # SFT, then what starts from it
-            chosen = [each for each in self.trainings if (each.method == SFT) is first]
-            self._each([partial(self._train, each, of[each]) for each in chosen])
+        # In order: what a reinforcement starts from was begun before it, and so is not kept waiting by it.
+        self._each([partial(self._train, each, of[each]) for each in self.trainings])
         self._each([partial(self._answer, each) for each in self.answers])
 
     def _each(self, todo: Sequence[Callable[[], T]]) -> list[T]:
@@ -180,7 +180,20 @@ class Study:
         return [each.result() for each in futures]
 
     def _train(self, training: Training, asked: Sequence[Answers]) -> None:
-        """A training, and then what its policy is asked."""
+        """A training, when what it starts from is done, and then what its policy is asked."""
+        if training.method != SFT:
+            self._over[training.start].wait()
+            if training.start not in self.taught:
+                raise Stopped(f"{training.start.name} failed")
+        try:
+            self._teach(training)
+        finally:
+            if training in self._over:
+                self._over[training].set()
+        for each in asked:
+            self._answer(each)
+
+    def _teach(self, training: Training) -> None:
         known = self.taught.get(training)
         if known is None or (known.made is None and training in self._needed):
             settings, job = training.settings(self.project.settings), rft_job.rft
@@ -197,8 +210,6 @@ class Study:
                     "run again with --afresh"
                 )
             self._end(training.name)
-        for each in asked:
-            self._answer(each)
 
     def _answer(self, each: Answers) -> None:
         if each not in self.asked:

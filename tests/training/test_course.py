@@ -30,10 +30,20 @@ def test_averages_start_at_what_is_first_measured() -> None:
 
 
 def test_intrinsic_terms_come_on_once_success_has_passed_and_stay() -> None:
-    courses = after([measured(0.7), *[measured(0.9)] * 2, *[measured(0.0)] * 9])
-    assert [course.stage for course in courses] == ["answer"] + ["intrinsic"] * 11
+    courses = after([*[measured(0.6)] * 9, *[measured(1.0)] * 5, *[measured(0.0)] * 9])
+    assert courses[10].success < 0.7 < courses[11].success
+    assert [course.stage for course in courses] == ["answer"] * 11 + ["intrinsic"] * 12
     assert courses[-1].success < 0.7
-    assert {course.stage for course in after([measured(1.0)] * 3, intrinsic="none")} == {"answer"}
+    assert {course.stage for course in after([measured(1.0)] * 30, intrinsic="none")} == {"answer"}
+
+
+def test_one_batch_decides_nothing() -> None:
+    """The averages start at the first batch's values, but are judged when they span ten."""
+    lucky = after([measured(1.0), *[measured(0.5)] * 19])
+    assert {course.stage for course in lucky} == {"answer"} and lucky[0].success > 0.7
+    dry = after([measured(tool_use=0.0), *[measured()] * 19])
+    assert {course.ended for course in dry} == {None}
+    assert [course.stage for course in after([measured(1.0)] * 11)] == ["answer"] * 9 + ["intrinsic"] * 2
 
 
 def test_a_run_ends_after_its_steps_or_where_tools_are_given_up() -> None:
@@ -41,7 +51,8 @@ def test_a_run_ends_after_its_steps_or_where_tools_are_given_up() -> None:
     falling = after([measured(), *[measured(tool_use=0.0)] * 20])
     ended = [course.ended for course in falling]
     assert ended.index("tool use collapsed") == 16, "one dry batch does not end a run: .9 ** 16 < .2"
-    assert after([measured(tool_use=0.0)], steps=1)[0].ended == "tool use collapsed", "this comes first"
+    last = after([measured(tool_use=0.0)] * 10, steps=10)
+    assert [course.ended for course in last] == [None] * 9 + ["tool use collapsed"], "this comes first"
 
 
 def test_the_controller_moves_with_the_weights_only() -> None:

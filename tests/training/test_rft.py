@@ -231,9 +231,9 @@ def test_groups_that_earn_alike_teach_nothing(taught, tmp_path):
 def test_a_policy_that_stops_using_tools_is_stopped(taught, tmp_path):
     """The tool is taken away: no call is valid any more."""
     on = replace(ground(), registry=Registry({}))
-    ended = run(on, taught, tmp_path / "out", recipe(collapse=0.2))
+    ended = run(on, taught, tmp_path / "out", recipe(collapse=0.2, ema=0.0))
     assert (ended.ended, ended.steps) == ("tool use collapsed", 1)
-    assert run(on, taught, tmp_path / "out", recipe(collapse=0.2)) == ended, "and stays stopped"
+    assert run(on, taught, tmp_path / "out", recipe(collapse=0.2, ema=0.0)) == ended, "and stays stopped"
 
 
 def test_what_is_logged_is_what_the_stored_rollouts_say(taught, tmp_path):
@@ -276,7 +276,7 @@ def test_every_stored_rollout_can_be_replayed(taught, tmp_path):
 @pytest.mark.parametrize("intrinsic", ["curiosity", "coherence", "full", "smoothness"])
 def test_intrinsic_terms_switch_on_where_success_has_passed(taught, tmp_path, intrinsic):
     on = ground(lambda q, a: True)
-    ended = run(on, taught, tmp_path / "out", recipe(intrinsic=intrinsic, steps=3, success=0.2))
+    ended = run(on, taught, tmp_path / "out", recipe(intrinsic=intrinsic, steps=3, success=0.2, ema=0.0))
     assert [(name, step) for name, step, _ in ended.stages] == [("answer", 1), ("intrinsic", 3)]
     for name, _, weights in ended.stages:
         assert policy.load(tmp_path / "out" / "stages" / name).digest == weights
@@ -349,7 +349,7 @@ def _die(at: int) -> Callable[[record.Line], None]:
 @pytest.mark.slow
 def test_killed_again_and_again_a_run_ends_with_the_same_weights(taught, tmp_path):
     """Heads and their optimiser among them, and the log has every step once."""
-    settings = recipe(intrinsic="full", steps=6, success=0.2)
+    settings = recipe(intrinsic="full", steps=6, success=0.2, ema=0.0)
     whole = run(ground(), taught, tmp_path / "a", settings)
     for at in (1, 3, 4):
         child = os.fork()

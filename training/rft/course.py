@@ -50,13 +50,16 @@ def advance(before: Course, batch: Measured, rft: RftSettings, control: PidSetti
     """The course after one more step.
 
     Intrinsic terms switch on, for good, once the average of success has passed `rft.success`. The run ends
-    where fewer rollouts than `rft.collapse` still use a tool. A step in which nothing was learned moves no
-    weight, and so not the controller either.
+    where fewer rollouts than `rft.collapse` still use a tool. Both are judged from the step on that the
+    averages span as many batches as they remember: before it one batch would decide. A step in which nothing
+    was learned moves no weight, and so not the controller either.
     """
     first, held = before.step == 0, rft.ema
     success = batch.success if first else held * before.success + (1 - held) * batch.success
     tool_use = batch.tool_use if first else held * before.tool_use + (1 - held) * batch.tool_use
     moved = rft.controlled and batch.learned
+    judged = (before.step + 1) * (1 - held) > 1 - 1e-9
+    passed, collapsed = judged and success > rft.success, judged and tool_use < rft.collapse
     ended: Ended | None = "finished" if before.step + 1 == rft.steps else None
     return replace(
         before,
@@ -64,6 +67,6 @@ def advance(before: Course, batch: Measured, rft: RftSettings, control: PidSetti
         step=before.step + 1,
         success=success,
         tool_use=tool_use,
-        stage="intrinsic" if rft.intrinsic != "none" and success > rft.success else before.stage,
-        ended="tool use collapsed" if tool_use < rft.collapse else ended,
+        stage="intrinsic" if rft.intrinsic != "none" and passed else before.stage,
+        ended="tool use collapsed" if collapsed else ended,
     )
