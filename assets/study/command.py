@@ -4,7 +4,7 @@ import argparse
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from assets import console
 from assets.stage import Project, StageError
 from assets.study.pace import Pace
-from pixelis_pipeline.ledger import code
-from pixelis_pipeline.records import Json, Prediction
+from pixelis_pipeline.ledger import artifact, code
+from pixelis_pipeline.records import Json
 from pixelis_pipeline.settings import load
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def study(
     the results of what is done. With `afresh`, what `out` holds does not count as done."""
     from assets import driver
     from assets.study import kept
+    from assets.study.answering import QUESTIONS
     from assets.study.doing import GROUND, Study
     from evaluation.learning import results
     from evaluation.learning.evidence import EvidenceError
@@ -131,6 +132,9 @@ def study(
         return _keep(planned, out)
     if failed := driver.run(project, to=GROUND, jobs=jobs):
         return failed
+    asked = artifact.counts(project.ledger.folder(QUESTIONS)).emitted
+    if asked < (wanted := project.settings.study.questions):
+        raise StageError(f"the held-out world gave {asked} questions, and study.questions is {wanted}")
     with _watched(pace, jobs) as told:
         done = Study(project, pace, jobs, told, held)
         done.plan()
@@ -146,7 +150,16 @@ def _keep(done: "Study", out: Path) -> int:
     if not asked:
         raise StageError("no set of questions has been answered yet: there is nothing to keep")
     predictions = [each for of in asked for each in of.predictions]
-    _enough(done.project, predictions)
+    left = [
+        *(each.name for each in done.trainings if each not in done.taught),
+        *(each.label for each in done.answers if each not in done.asked),
+    ]
+    lost = len(done.kept.answers.keys() - {each.key for each in asked})
+    if left and lost:
+        raise StageError(
+            f"{out / results.EVIDENCE} holds {lost} sets of answers that other code, data or settings gave; "
+            "what is done now is not whole and would replace them: run again with --afresh if it is to"
+        )
     taught = [done.taught[each] for each in done.trainings if each in done.taught]
     steps = [
         {"method": each.training.method, "seed": each.training.seed, **line}
@@ -156,13 +169,13 @@ def _keep(done: "Study", out: Path) -> int:
     about = _about(done.project) | {
         "trainings": [each.told for each in taught],
         "answers": [each.told for each in asked],
-        "left": [
-            *(each.name for each in done.trainings if each not in done.taught),
-            *(each.label for each in done.answers if each not in done.asked),
-        ],
+        "left": left,
     }
-    evidence.write(out / results.EVIDENCE, predictions, steps, about)
-    results.publish(done.project.root, out)
+    try:
+        evidence.write(out / results.EVIDENCE, predictions, steps, about)
+        results.publish(done.project.root, out)
+    except evidence.EvidenceError as error:
+        raise StageError(str(error)) from error
     console.say(f"wrote {out / results.NUMBERS} and {out / results.PAGE}")
     return 0
 
@@ -220,12 +233,6 @@ def _watched(pace: Pace, jobs: int) -> Iterator[Any]:
         finally:
             ended.set()
             watcher.join()
-
-
-def _enough(project: Project, predictions: Sequence[Prediction]) -> None:
-    asked = len({each.question.id for each in predictions})
-    if asked < (wanted := project.settings.study.questions):
-        raise StageError(f"the held-out world gave {asked} questions, and study.questions is {wanted}")
 
 
 def _about(project: Project) -> Json:

@@ -104,7 +104,8 @@ def _tests(groups: Mapping[str, Group], settings: EvaluationSettings) -> dict[tu
     for ours, theirs in pairs:
         if ours in groups and theirs in groups:
             alike = _alike(groups, ours, theirs)
-            made.append(difference(*alike, (ours, theirs, BENCHMARK, "all"), settings))
+            if all(each.seeds for each in alike):  # an unfinished study may hold other seeds of each
+                made.append(difference(*alike, (ours, theirs, BENCHMARK, "all"), settings))
     return {(each.cell.policy, each.control): each for each in adjusted(made)}
 
 
@@ -170,6 +171,17 @@ def _of(method: str, evidence: Evidence) -> Json:
         **_both(whole, evidence),
         "runs": [{"seed": seed, **_both(both, evidence)} for seed, both in runs.items()],
     }
+
+
+def paid_from(evidence: Evidence, method: str, seed: int) -> int | None:
+    """The step of a run from which intrinsic terms were paid; None where they never were."""
+    rows = evidence.steps.to_pylist()
+    paid = (
+        row["step"]
+        for row in rows
+        if (row["method"], row["seed"]) == (method, seed) and row["stage"] == "intrinsic"
+    )
+    return min(paid, default=None)
 
 
 def smoothed(run: Mapping[str, Array], ema: float) -> Array:

@@ -18,6 +18,7 @@ from evaluation.learning.numbers import (
     SFT,
     SHUFFLED,
     TEACHER,
+    paid_from,
 )
 from evaluation.scores import TOOLS_OFF
 from pixelis_pipeline.records import Json
@@ -62,7 +63,7 @@ def page(found: Json, evidence: Evidence) -> str:
         about=evidence.about,
         settings=evidence.about["settings"],
         study=evidence.study,
-        trainings=evidence.about["trainings"],
+        trainings=[each | {"paid": _paid(evidence, each)} for each in evidence.about["trainings"]],
         version=evidence.version,
         left=evidence.about.get("left", ()),
         questions=found["phases"][0]["questions"],
@@ -119,6 +120,14 @@ def _divergence(kl: Json, runs: Json, of_which: str = "") -> Iterator[Aim]:
             yield Aim(text, "", None)
         else:
             yield Aim(text, f"{judged:.3f} (single steps {raw:.3f})", reached(judged))
+
+
+def _paid(evidence: Evidence, training: Json) -> str:
+    method, seed = training["method"], training["seed"]
+    if method in (SFT, RFT_BASE):
+        return ""
+    step = paid_from(evidence, method, seed)
+    return "never" if step is None else f"step {step}"
 
 
 def _label(row: Json) -> str:

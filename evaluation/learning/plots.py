@@ -42,7 +42,8 @@ def _drawn(name: str, height: float, draw: Callable[[Axes], None]) -> bytes:
 
 
 def _accuracy(axes: Axes, found: Json) -> None:
-    rows = [*found["phases"], *found["ablations"][1:]]
+    shown = {row["name"] for row in found["phases"]}
+    rows = [*found["phases"], *(row for row in found["ablations"] if row["name"] not in shown)]
     for place, row in enumerate(rows):
         mean, (low, high) = 100 * row["accuracy_mean"], (100 * each for each in row["ci95"])
         colour = GREY if row["name"] == "teacher" or place >= len(found["phases"]) else BLUE

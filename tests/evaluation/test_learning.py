@@ -1,6 +1,7 @@
 """The study's numbers, on planted predictions and a planted course of divergence: every one is known."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -223,6 +224,96 @@ def test_a_prediction_that_says_it_was_right_is_judged_again(out: Path):
     results.publish(out, out)
     (told,) = results.wrong(out, out)
     assert told.startswith("38 predictions are judged otherwise")
+
+
+TRUTH = replace(answered("base", 3, 7)[3].question, answer="what was said")
+
+
+@pytest.mark.parametrize(
+    ("named", "predictions"),
+    [
+        (
+            "is not the same in every",
+            [
+                replace(p, question=TRUTH) if p.question.id == TRUTH.id and p.seed == 8 else p
+                for p in planted()
+            ],
+        ),
+        (
+            "sft with seed 8 lacks 1 of the 40",
+            [p for p in planted() if (p.policy, p.seed, p.question.id) != ("sft", 8, TRUTH.id)],
+        ),
+        ("twice", [*planted(), planted()[0]]),
+    ],
+)
+def test_predictions_that_do_not_fit_together_are_refused(
+    tmp_path: Path, named: str, predictions: list[Prediction]
+):
+    evidence.write(tmp_path / results.EVIDENCE, predictions, STEPS, about())
+    with pytest.raises(EvidenceError, match=named):
+        results.publish(tmp_path, tmp_path)
+
+
+def test_a_training_by_no_known_method_is_refused(tmp_path: Path):
+    strange = about() | {"trainings": [{**about()["trainings"][0], "method": "nobody"}]}
+    evidence.write(tmp_path / results.EVIDENCE, planted(), STEPS, strange)
+    with pytest.raises(EvidenceError, match="no numbers follow from what is kept"):
+        results.publish(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("name", evidence.FILES)
+@pytest.mark.parametrize("spoil", [lambda data: data[:-9], lambda data: b"", lambda data: b"[]"])
+def test_a_file_that_is_broken_off_is_named(out: Path, name: str, spoil: Callable[[bytes], bytes]):
+    path = out / results.EVIDENCE / name
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(
+        EvidenceError, match=r"cannot be read|is not the file that study.json was written with"
+    ):
+        results.wrong(out, out)
+
+
+def test_tables_of_one_study_and_the_telling_of_another_are_not_taken_for_one(out: Path):
+    """What a kill between two of the files leaves."""
+    told = (out / results.EVIDENCE / evidence.ABOUT).read_bytes()
+    evidence.write(out / results.EVIDENCE, [p for p in planted() if p.seed == 7], STEPS, about())
+    (out / results.EVIDENCE / evidence.ABOUT).write_bytes(told)
+    with pytest.raises(EvidenceError, match=r"predictions.parquet is not the file"):
+        results.wrong(out, out)
+
+
+def test_what_a_killed_writer_left_is_cleared_by_the_next(out: Path):
+    draft = out / results.EVIDENCE / ".predictions.parquet.17.tmp"
+    draft.write_bytes(b"half")
+    with pytest.raises(EvidenceError, match=r"it holds .predictions.parquet.17.tmp"):
+        results.wrong(out, out)
+    evidence.write(out / results.EVIDENCE, planted(), STEPS, about())
+    assert not draft.exists() and results.wrong(out, out) == []
+
+
+def test_steps_that_are_told_and_not_kept_are_found(out: Path):
+    lied = about() | {"trainings": [{**about()["trainings"][0], "method": "rft-full", "steps": 120}]}
+    evidence.write(out / results.EVIDENCE, planted(), STEPS, lied)
+    with pytest.raises(EvidenceError, match="tells of 120 steps of rft-full with seed 7, and 5 are kept"):
+        results.publish(out, out)
+
+
+def test_arms_of_which_only_different_seeds_are_done_are_not_compared(tmp_path: Path):
+    few = [*answered("rft-full", 30, 8), *answered("rft-base", 30, 7), *answered("sft", 20, 7)]
+    evidence.write(tmp_path / results.EVIDENCE, few, STEPS, about())
+    found = learning(evidence.read(tmp_path / results.EVIDENCE, tmp_path))
+    assert found["ablations"] == [] and [row["p_vs_previous"] is None for row in found["phases"]] == [
+        *(True, False, True)
+    ]
+
+
+def test_the_page_says_from_which_step_intrinsic_terms_were_paid(tmp_path: Path):
+    of = [{**about()["trainings"][0], "method": name, "steps": 5} for name in ("rft-full", "rft-beta-held")]
+    paid = [{**s, "stage": "intrinsic"} if s["method"] == "rft-full" and s["step"] >= 3 else s for s in STEPS]
+    evidence.write(tmp_path / results.EVIDENCE, planted(), paid, about() | {"trainings": of})
+    results.publish(tmp_path, tmp_path)
+    page = (tmp_path / results.PAGE).read_text()
+    assert "| RFT-Full | 7 | 5 | finished | step 3 |" in page
+    assert "| RFT-Full without PID | 7 | 5 | finished | never |" in page
 
 
 def test_the_version_is_of_the_bytes_that_are_kept(out: Path, kept: Evidence):
