@@ -99,7 +99,10 @@ class Answers:
 def trainings(study: StudySettings) -> list[Training]:
     """Every training, in an order that has each after the one it starts from, and what matters most first."""
     main = [Training(method, seed) for seed in study.seeds for method in (RFT_BASE, RFT_FULL)]
-    alone = [Training(method, study.seeds[0]) for method in (HELD, *(m for m in ONE_SEED if m != HELD))]
+    control = (HELD, FAST, FAST_HELD)
+    alone = [
+        Training(name, study.seeds[0]) for name in (*control, *(m for m in ONE_SEED if m not in control))
+    ]
     return [*(Training(SFT, seed) for seed in study.seeds), *main, *alone]
 
 
