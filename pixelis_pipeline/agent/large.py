@@ -168,6 +168,7 @@ def _model(folder: Path, named: Published, settings: PolicySettings) -> Any:
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
+        attn_implementation="sdpa",  # a checkpoint's own choice may be code from the hub
         output_loading_info=True,
         **placed,
     )

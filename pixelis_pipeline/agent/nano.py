@@ -6,6 +6,7 @@ a Qwen2.5-VL (windows of 4 x 4 merged tokens, full attention in the last block) 
 The module is imported only where a model is wanted: it needs torch and transformers.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch  # noqa: TID253
@@ -59,6 +60,13 @@ def qwen2_5(hidden: int = 128, layers: int = 4, vision: int = 96, depth: int = 3
 def text_only(hidden: int = 128, layers: int = 4) -> Qwen3Config:
     """The same sizes as a Qwen3, which sees no picture."""
     return Qwen3Config(**_text(hidden, layers), rope_parameters=ROPE, dtype="float32")
+
+
+MAKERS: dict[str, Callable[..., Config]] = {
+    "qwen3_vl": configuration,
+    "qwen2_5_vl": qwen2_5,
+    "qwen3": text_only,
+}
 
 
 def _text(hidden: int, layers: int) -> Json:
@@ -136,8 +144,34 @@ def hidden_states(model: Model, batch: Batch, past: Cache | None = None) -> torc
 
 
 def from_json(stored: Json) -> Config:
-    """The configuration that a checkpoint's config.json holds. ValueError for another architecture."""
+    """The configuration that a checkpoint's config.json holds.
+
+    ValueError for another architecture, and for anything but the sizes that is not nano's own: the reader of
+    rollouts goes by its activation, attention and positions. What is given is made anew, so that nothing of
+    the file but the sizes gets into a model.
+    """
     kind = str(stored.get("model_type"))
     if kind not in CLASSES:
         raise ValueError(f"config.json holds a model of type {kind!r}, not {', '.join(CLASSES)}")
-    return CLASSES[kind][0].from_dict(stored)
+    found = CLASSES[kind][0].from_dict(stored)
+    text, sight = found.get_text_config(), getattr(found, "vision_config", None)
+    sizes = {"hidden": text.hidden_size, "layers": text.num_hidden_layers}
+    if sight is not None:
+        sizes |= {"vision": sight.hidden_size, "depth": sight.depth}
+    made = MAKERS[kind](**sizes)
+    theirs, ours = (_plain(each.to_dict()) for each in (found, made))
+    for name in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(name) != ours.get(name):
+            raise ValueError(f"config.json sets {name} to {theirs.get(name)!r}; nano has {ours.get(name)!r}")
+    return made
+
+
+def _plain(tree: Json, before: str = "") -> Json:
+    """Dotted name -> value, but for what a library notes down of itself."""
+    flat: Json = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _plain(value, f"{before}{name}.")
+        elif name not in ("transformers_version", "architectures", "_name_or_path"):
+            flat[f"{before}{name}"] = value
+    return flat

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pixelis_pipeline.agent import render, tokenizer
 from pixelis_pipeline.agent import vocabulary as vocabularies
+from pixelis_pipeline.records import Json
 from pixelis_pipeline.settings import PolicySettings
 
 if TYPE_CHECKING:
@@ -107,34 +108,51 @@ def contract_of(folder: Path, settings: PolicySettings | None = None) -> render.
     for name in (CONFIG, RENDER):
         if not (folder / name).is_file():
             raise PolicyError(f"{folder / name} is missing: {folder} is no policy checkpoint")
-    config = json.loads((folder / CONFIG).read_text())
-    return render.stored(folder / RENDER, sees="vision_config" in config)
+    _read(folder / RENDER)
+    return render.stored(folder / RENDER, sees="vision_config" in _read(folder / CONFIG))
+
+
+def _read(path: Path) -> Json:
+    """What a file of JSON holds. PolicyError where that is no object."""
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise PolicyError(f"{path} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise PolicyError(f"{path} holds no JSON object")
+    return found
 
 
 def load(folder: Path) -> Policy:
     """The nano policy in `folder`.
 
-    Raises PolicyError for a folder that is not a checkpoint, RenderMismatch where it was trained under
-    another render contract.
+    Raises PolicyError for a folder that is not a checkpoint of nano's, or with weights that are not finite,
+    RenderMismatch where it was trained under another render contract.
     """
     for name in (WEIGHTS, CONFIG, TOKENIZER, RENDER):
         if not (folder / name).is_file():
             raise PolicyError(f"{folder / name} is missing: {folder} is no policy checkpoint")
-    config = json.loads((folder / CONFIG).read_text())
     contract = contract_of(folder)
     if hashlib.sha256((folder / TOKENIZER).read_bytes()).hexdigest() != contract.tokenizer:
         raise PolicyError(f"{folder / TOKENIZER} is not the tokenizer of its render contract")
+    import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from pixelis_pipeline.agent import nano
 
-    model = nano.build(nano.from_json(config), seed=0)
-    weights = load_file(folder / WEIGHTS)
+    try:
+        model = nano.build(nano.from_json(_read(folder / CONFIG)), seed=0)
+        weights = load_file(folder / WEIGHTS)
+    except (SafetensorError, TypeError, ValueError) as error:
+        raise PolicyError(f"{folder} cannot be loaded: {error}") from error
     expected = {name: weight.shape for name, weight in model.named_parameters()}
     found = {name: weight.shape for name, weight in weights.items()}
     if expected != found:
         wrong = sorted(set(expected.items()) ^ set(found.items()))[:2]
         raise PolicyError(f"{folder / WEIGHTS} does not fit {CONFIG}: {wrong}")
+    if spoilt := [name for name, weight in weights.items() if not torch.isfinite(weight).all()]:
+        raise PolicyError(f"{folder / WEIGHTS}: {spoilt[0]} holds a number that is not finite")
     model.load_state_dict(weights, strict=False)
     return Policy(model.eval(), contract, hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest())
 

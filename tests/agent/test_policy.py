@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pixelis_pipeline.agent import decode, policy, render
 from pixelis_pipeline.agent.render import RenderMismatch
@@ -40,6 +41,54 @@ def test_another_contract_or_tokenizer_or_shape_is_refused(model, tmp_path):
         policy.load(tmp_path / "p")
     (tmp_path / "p" / "model.safetensors").unlink()
     with pytest.raises(policy.PolicyError, match="missing"):
+        policy.load(tmp_path / "p")
+
+
+@pytest.mark.parametrize("name", ["config.json", "render.json", "model.safetensors"])
+@pytest.mark.parametrize("spoil", [lambda data: data[:40], lambda data: b"[]"])
+def test_a_file_that_is_broken_off_is_named(model, tmp_path, name, spoil):
+    policy.save(model, tmp_path / "p")
+    path = tmp_path / "p" / name
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(policy.PolicyError, match=r"not JSON|no JSON object|cannot be loaded"):
+        policy.load(tmp_path / "p")
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("text_config", "hidden_act", "relu"),
+        ("text_config", "rms_norm_eps", 1.0),
+        ("text_config", "attention_dropout", 0.5),
+        ("text_config", "layer_types", ["sliding_attention", "full_attention"]),
+        ("vision_config", "hidden_act", "relu"),
+    ],
+)
+def test_a_configuration_that_is_not_nanos_is_refused(model, tmp_path, part, name, value):
+    """The weights fit all the same, and the reader of rollouts would go by another function."""
+    policy.save(model, tmp_path / "p")
+    path = tmp_path / "p" / "config.json"
+    stored = json.loads(path.read_text())
+    stored[part][name] = value
+    path.write_text(json.dumps(stored))
+    with pytest.raises(policy.PolicyError, match=f"config.json sets {part}.{name}"):
+        policy.load(tmp_path / "p")
+
+
+def test_attention_is_not_a_checkpoints_choice(model, tmp_path):
+    """transformers takes such a name for code on the hub."""
+    policy.save(model, tmp_path / "p")
+    path = tmp_path / "p" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"attn_implementation": "some/where"}))
+    assert policy.load(tmp_path / "p").model.config._attn_implementation == model.config._attn_implementation
+
+
+def test_weights_that_are_not_finite_are_refused(model, tmp_path):
+    policy.save(model, tmp_path / "p")
+    weights = load_file(tmp_path / "p" / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    save_file(weights, tmp_path / "p" / "model.safetensors")
+    with pytest.raises(policy.PolicyError, match="not finite"):
         policy.load(tmp_path / "p")
 
 
