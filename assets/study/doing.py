@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,14 +29,16 @@ from assets.traces import tool_versions
 from evaluation.learning.numbers import BASE, SFT
 from pixelis_pipeline.ledger import artifact
 from pixelis_pipeline.ledger.chain import Input
-from pixelis_pipeline.records import Accepted, Json, Prediction
+from pixelis_pipeline.records import Accepted, Json, Prediction, canonical
 from pixelis_pipeline.settings import Settings
 from training.child import Job
 from training.rft import job as rft_job
 from training.sft import job as sft_job
+from training.sft import scalers
 
 T = TypeVar("T")
 GROUND = ("base_policy", "training_splits", QUESTIONS)  # of the graph, what all of it starts from
+SCALERS = f"exports/{scalers.FILE}"  # of an SFT, what reinforcement reads beside the policy
 JOBS: dict[How, Job] = {
     "answered": answering.answered,
     "with tools off": answering.tools_off,
@@ -64,12 +67,14 @@ class Task(Work):
 @dataclass(frozen=True, slots=True)
 class Taught:
     """A training that was done: where its policy lies (None: it was kept without), the sha256 of its weights,
-    how it `ended` after so many `steps`, and the numbers of each step of reinforcement."""
+    how it `ended` after so many `steps`, and the numbers of each step of reinforcement. `left` is a digest of
+    all that a reinforcement takes over from it: the weights, and of SFT the scalers."""
 
     training: Training
     key: str
     made: Path | None
     weights: str
+    left: str
     steps: int
     ended: str
     lines: Sequence[Json]
@@ -78,7 +83,8 @@ class Taught:
     def told(self) -> Json:
         """What is kept of it, beside the numbers of its steps."""
         of = {"method": self.training.method, "seed": self.training.seed, "key": self.key}
-        return {**of, "weights": self.weights, "steps": self.steps, "ended": self.ended}
+        ended = {"steps": self.steps, "ended": self.ended}
+        return {**of, "weights": self.weights, "left": self.left, **ended}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +209,11 @@ class Study:
             task = self._teaching(training)
             with child.run(task, job, threads) as done:
                 self._take(training, child.key_of(task), done)
-            if known and known.weights != self.taught[training].weights:
+            if known and known.left != self.taught[training].left:
                 raise StageError(
                     f"{training.name} was kept with the weights {known.weights[:12]} and comes to "
-                    f"{self.taught[training].weights[:12]} here: it cannot go on from what is kept; "
-                    "run again with --afresh"
+                    f"{self.taught[training].weights[:12]} here, or to other scalers: it cannot go on from "
+                    "what is kept; run again with --afresh"
                 )
             self._end(training.name)
 
@@ -226,7 +232,7 @@ class Study:
             if done := child.proven(task):
                 self._take(training, key, done)
             elif told := self.kept.trainings.get(key):
-                of = (told["weights"], told["steps"], told["ended"], told["lines"])
+                of = (told["weights"], told["left"], told["steps"], told["ended"], told["lines"])
                 self.taught[training] = Taught(training, key, None, *of)
 
     def _found(self, each: Answers) -> None:
@@ -244,7 +250,9 @@ class Study:
         points = said.get("points")  # of SFT
         steps = said["steps"] if points is None else points[-1]["step"] if points else 0
         ended, lines = said.get("ended", "finished"), said.get("lines", ())
-        self.taught[training] = Taught(training, key, done.made, done.proof.weights, steps, ended, lines)
+        weights = done.proof.weights
+        left = sha256(canonical([weights, done.proof.files.get(SCALERS)])).hexdigest()
+        self.taught[training] = Taught(training, key, done.made, weights, left, steps, ended, lines)
 
     def _end(self, name: str) -> None:
         self.pace.done(name)
@@ -277,7 +285,7 @@ class Study:
         else:
             sft = self.taught[training.start]
             stage, given = STAGES["rft_policy"], _folder("sft_policy", sft)
-            base = Input("sft_policy", sft.training.name, sft.weights)
+            base = Input("sft_policy", sft.training.name, sft.left)
         inputs = (base, self._input("training_splits"))
         return self._task(
             replace(stage, key="study/training"), training.name, training.name, settings, inputs, given
