@@ -172,7 +172,7 @@ def test_the_average_is_the_controllers_own():
     dropped[0] = 1.0
     kl, course, seen = random.lognormal(-2, 0.7, 60), Course("", pid.start(control)), []
     for each, share in zip(kl, dropped, strict=True):
-        course = advance(course, Measured(0.5, 1.0, float(each), share < 1), rft, control)
+        course = advance(course, Measured([("t", 0.5)], 1.0, float(each), share < 1), rft, control)
         seen.append(course.controller.smoothed)
     assert smoothed({"kl": kl, "filtered": dropped}, control.ema) == pytest.approx(seen, rel=1e-12)
 

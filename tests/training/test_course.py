@@ -20,19 +20,35 @@ def after(batches: list[Measured], **changes: object) -> list[Course]:
 
 
 def measured(success: float = 0.5, tool_use: float = 1.0, kl: float = 0.1, learned: bool = True) -> Measured:
-    return Measured(success, tool_use, kl, learned)
+    return Measured([("read", success)], tool_use, kl, learned)
 
 
 def test_averages_start_at_what_is_first_measured() -> None:
     first, second = after([measured(0.4, 0.8), measured(0.8, 0.4)])
     assert (first.success, first.tool_use) == (0.4, 0.8)
-    assert (second.success, second.tool_use) == pytest.approx((0.44, 0.76))
+    assert (second.success, second.tool_use) == pytest.approx((0.48, 0.76))
+
+
+def test_success_is_that_of_the_tasks_alike_however_often_each_is_asked() -> None:
+    batch = Measured([("when", 1.0), ("count", 0.0), ("count", 0.0), ("count", 0.0)], 1.0, 0.1, True)
+    (course,) = after([batch])
+    assert course.success == 0.5
+    assert [(each.name, each.asked, each.right) for each in course.tasks] == [("count", 3, 0), ("when", 1, 1)]
+
+
+def test_the_spread_of_a_task_is_the_most_until_it_is_known() -> None:
+    def spread(shares: list[float]) -> float:
+        return after([Measured([("read", share)], 1.0, 0.1, True) for share in shares])[-1].tasks[0].spread
+
+    assert spread([0.5] * 3) == 0.25
+    assert spread([1.0]) == pytest.approx(0.2) and spread([0.0, 1.0]) == pytest.approx(0.16)
+    assert spread([1.0, 0.25]) == pytest.approx(0.8 * 0.2 + 0.2 * 0.1875)
 
 
 def test_intrinsic_terms_come_on_once_success_has_passed_and_stay() -> None:
     courses = after([*[measured(0.6)] * 9, *[measured(1.0)] * 5, *[measured(0.0)] * 9])
-    assert courses[10].success < 0.7 < courses[11].success
-    assert [course.stage for course in courses] == ["answer"] * 11 + ["intrinsic"] * 12
+    assert courses[9].success < 0.7 < courses[10].success
+    assert [course.stage for course in courses] == ["answer"] * 10 + ["intrinsic"] * 13
     assert courses[-1].success < 0.7
     assert {course.stage for course in after([measured(1.0)] * 30, intrinsic="none")} == {"answer"}
 

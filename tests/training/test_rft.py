@@ -28,9 +28,9 @@ from pixelis_pipeline.tools.contract import Observation, spoken
 from pixelis_pipeline.tools.registry import Registry
 from tests.training.conftest import COLOURS, SIZES, opens, trace
 from training import checkpoint
-from training.rft import objective, record
+from training.rft import objective, pid, record
 from training.rft import train as rft
-from training.rft.course import STATE
+from training.rft.course import STATE, Course, Measured, advance
 from training.rft.groups import advantages
 from training.rft.recipe import Ground, Recipe
 from training.rft.rewards import Scale
@@ -112,6 +112,14 @@ def test_advantages_by_hand():
     assert worth[:8] * apart == pytest.approx([0.5, -0.5, -0.5, 0.5, 0, 0, 0, 0])
     assert worth[8:] * apart == pytest.approx([1.5, -0.5, -0.5, -0.5])
     assert not any(part.any() for part in advantages(np.ones(8), 4)), "nothing differs anywhere"
+
+
+def test_a_group_in_which_only_intrinsic_terms_differ_is_dropped():
+    answers = np.array([1.0, 1, 1, 1, 0, 0, 1, 1])
+    total = answers + np.array([0.1, 0.2, 0.3, 0.0] * 2)
+    worth, kept = advantages(total, 4, answers)
+    assert kept.tolist() == [False, True] and not worth[:4].any()
+    assert worth[4:] == pytest.approx((total[4:] - total[4:].mean()) / total.std())
 
 
 def test_the_ids_are_those_that_were_chosen_and_so_are_their_probabilities(taught):
@@ -321,16 +329,36 @@ def test_what_a_run_cannot_stand_on_is_an_error(taught, tmp_path):
         rft.train(ground(), taught, tmp_path, recipe(), replace(scales(), families={}))
 
 
-def test_tasks_take_turns_and_no_question_comes_again_before_all_of_its_task_have():
-    tasks = ["read"] * 6 + ["count"] * 2 + ["move"]
-    asked = [one for step in range(9) for one in prompts(tasks, 4, 7, step)]
-    rounds = [asked[k : k + 3] for k in range(0, 36, 3)]
-    assert all({tasks[one] for one in each} == {"read", "count", "move"} for each in rounds)
-    for task, many in (("read", 6), ("count", 2)):
-        came = [one for one in asked if tasks[one] == task]
-        passes = [came[k : k + many] for k in range(0, 12, many)]
-        assert all(len(set(each)) == many for each in passes) and passes[0] != passes[1]
-    assert prompts(tasks, 4, 8, 0) != asked[:4]
+TASKS = ["read"] * 6 + ["count"] * 3 + ["move"] * 2
+
+
+def asked(shares: dict[str, float], steps: int, seed: int = 7) -> list[int]:
+    """The questions of so many steps of four, where `shares` of each task's rollouts are right."""
+    settings, course, found = RftSettings(prompts=4, seed=seed), Course("k", pid.start(PidSettings())), []
+    for _ in range(steps):
+        chosen = prompts(TASKS, course, settings)
+        found += chosen
+        groups = [(TASKS[k], shares[TASKS[k]]) for k in chosen]
+        course = advance(course, Measured(groups, 1.0, 0.1, True), settings, PidSettings())
+    return found
+
+
+def test_tasks_of_which_rollouts_differ_are_asked_more_and_none_is_given_up():
+    kinds = [TASKS[k] for k in asked({"read": 1.0, "count": 0.5, "move": 0.0}, 60)]
+    assert all(set(kinds[k : k + 3]) == set(TASKS) for k in range(0, len(kinds), 4)), "each before any again"
+    fourth = kinds[3::4]
+    assert fourth.count("count") > 40 and {"read", "move"} <= set(fourth)
+
+
+def test_no_question_comes_again_before_all_of_its_task_have():
+    found = asked({"read": 0.5, "count": 0.5, "move": 0.5}, 30)
+    for task, many in (("read", 6), ("count", 3), ("move", 2)):
+        came = [one for one in found if TASKS[one] == task]
+        passes = [came[k : k + many] for k in range(0, len(came) - many + 1, many)]
+        assert all(len(set(each)) == many for each in passes)
+        assert len({tuple(each) for each in passes}) > 1, "in another order each time"
+    assert asked(dict.fromkeys(TASKS, 0.5), 2) == asked(dict.fromkeys(TASKS, 0.5), 2)
+    assert asked(dict.fromkeys(TASKS, 0.5), 2, seed=8) != asked(dict.fromkeys(TASKS, 0.5), 2)
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def line(before: Course, after: Course, batch: "Batch", norm: float) -> Line:
         valid_calls=float(valid.sum() / made.sum()) if made.sum() else 1.0,
         group_variance=float(earned.total.reshape(len(batch.kept), -1).var(1).mean()),
         filtered=float(1 - batch.kept.mean()),
-        success=measured.success,
+        success=float(earned.answer.mean()),
         smoothed_success=after.success,
         smoothed_tool_use=after.tool_use,
         tokens=len(batch.kl),

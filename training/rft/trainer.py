@@ -6,7 +6,7 @@ processes, the reference adapter of a LoRA policy, when to log and to save. What
 1. Rollouts. TRL's loop re-encodes text from turn to turn and asks tools one by one; ours keep the ids that
    were chosen, step together, and ask the tools as a batch.
 2. The loss. A group is read with its prompt and picture once; tokens are weighed alike over the whole batch;
-   a group whose rewards are all one is left out, with its divergence.
+   a group whose answers and penalties are all one is left out, with its divergence.
 3. Rewards. They need the whole batch and the heads, so they are no reward functions of single completions.
 4. Rows of a TRL batch are groups here, not rollouts: its shuffle then keeps a group's rollouts together.
 5. Log-probabilities that a server told are not the learner's: those are read again, as TRL does, and the
@@ -39,9 +39,10 @@ from pixelis_pipeline.agent import tokenizer as words
 from pixelis_pipeline.agent.large import TURN_ENDS, LargePolicy
 from pixelis_pipeline.agent.sampled import Sampled, sample
 from pixelis_pipeline.records import Question
+from pixelis_pipeline.settings import RftSettings
 from training import checkpoint, distributed
 from training.rft import objective
-from training.rft.course import STATE, Course, Measured, advance
+from training.rft.course import STATE, Course, Measured, Task, advance
 from training.rft.groups import advantages
 from training.rft.heads import Heads, Loss
 from training.rft.recipe import Ground, Recipe
@@ -90,8 +91,12 @@ class Batch:
     @property
     def measured(self) -> Measured:
         used = [any(step.valid for step in each.prediction.steps) for each in self.rollouts]
-        success = float(self.earned.answer.mean())
-        return Measured(success, float(np.mean(used)), float(self.kl.mean()), bool(self.kept.any()))
+        shares = self.earned.answer.reshape(len(self.kept), -1).mean(1).tolist()
+        tasks = [
+            each.prediction.question.task for each in self.rollouts[:: len(self.rollouts) // len(shares)]
+        ]
+        groups = list(zip(tasks, shares, strict=True))
+        return Measured(groups, float(np.mean(used)), float(self.kl.mean()), bool(self.kept.any()))
 
 
 def _elsewhere(**given: Any) -> list[float | None]:
@@ -121,11 +126,9 @@ class Reinforcement(GRPOTrainer):
         self.policy, self.ground, self.recipe, self.heads, self.scales = policy, ground, recipe, heads, scales
         self.course, self.before, self.out, self.progress = course, course, out, progress
         self.batch: Batch | None = None
-        tasks = [question.task for question in ground.questions]
+        # Which question stands at a place of a step follows from the course, and is seen to when it comes.
         asked = [
-            {"prompt": ground.questions[k].text, "question": k}
-            for step in range(course.step, rft.steps)
-            for k in prompts(tasks, rft.prompts, rft.seed, step)
+            {"prompt": "", "place": k} for _ in range(course.step, rft.steps) for k in range(rft.prompts)
         ]
         adapted = is_peft_model(policy.model)
         super().__init__(
@@ -194,7 +197,8 @@ class Reinforcement(GRPOTrainer):
         """The rows' rollouts as groups, ready for the loss; `batch` holds what all processes found."""
         rft, index = self.recipe.rft, self.accelerator.process_index
         torch.manual_seed(rft.seed * 1_000_003 + self.course.step)  # TRL draws the order of groups
-        questions = [self.ground.questions[row["question"]] for row in inputs[:: rft.group]]
+        asked = prompts([each.task for each in self.ground.questions], self.course, rft)
+        questions = [self.ground.questions[asked[row["place"]]] for row in inputs[:: rft.group]]
         mine = self._sample(questions, index)
         parts = [mine[start : start + rft.group] for start in range(0, len(mine), rft.group)]
         with torch.no_grad():
@@ -204,7 +208,7 @@ class Reinforcement(GRPOTrainer):
         apart = objective.divergence(torch.cat(now), torch.cat(known)).double().tolist()
         whole, kl = gather_object(mine), np.array(gather_object(apart))
         earned, loss = self._earned(whole)
-        worth, kept = advantages(earned.total, rft.group)
+        worth, kept = advantages(earned.total, rft.group, earned.answer - earned.penalty)
         self.batch = Batch(whole, earned, worth, kept, kl, loss)
         lengths = np.array([sum(each.said) for each in whole])
         told = lengths[kept.repeat(rft.group)].sum() / self.accelerator.num_processes
@@ -344,18 +348,28 @@ class _Steps(TrainerCallback):
             control.should_training_stop = control.should_save = True
 
 
-def prompts(tasks: Sequence[str], count: int, seed: int, step: int) -> list[int]:
-    """A step's questions, by number; `tasks` has the task of each. Tasks take turns, in an order drawn for
-    each round, so that one of which there are few questions comes as often as another. No question comes
-    again before its task's have all come."""
-    kinds, of = sorted(set(tasks)), np.array(tasks)
-    chosen = []
-    for place in range(step * count, (step + 1) * count):
-        round_, turn = divmod(place, len(kinds))
-        kind = int(np.random.default_rng([seed, 0, round_]).permutation(len(kinds))[turn])
-        alike = np.flatnonzero(of == kinds[kind])
-        epoch, at = divmod(round_, len(alike))
-        chosen.append(int(np.random.default_rng([seed, 1, kind, epoch]).permutation(alike)[at]))
+def prompts(tasks: Sequence[str], course: Course, rft: RftSettings) -> list[int]:
+    """The next step's questions, by number; `tasks` has the task of each.
+
+    Tasks are drawn in proportion to their spread, p (1 - p), and at least to `rft.least`: a group of rollouts
+    that are all right or all wrong teaches nothing, and of a few tasks nearly every group is one or the other
+    (Foster and Foerster 2025, arXiv 2502.12272, sample questions by the same measure). No task comes twice
+    in a step before all have come, no question again before its task's have all come.
+    """
+    known, of = {each.name: each for each in course.tasks}, np.array(tasks)
+    kinds = sorted(set(tasks))
+    random = np.random.default_rng([rft.seed, 0, course.step])
+    worth = np.array([max(known.get(name, Task(name)).spread, rft.least) for name in kinds])
+    asked = {name: known.get(name, Task(name)).asked for name in kinds}
+    chosen: list[int] = []
+    while len(chosen) < rft.prompts:
+        count = min(rft.prompts - len(chosen), len(kinds))
+        for kind in random.choice(len(kinds), count, replace=False, p=worth / worth.sum()):
+            alike = np.flatnonzero(of == kinds[kind])
+            epoch, at = divmod(asked[kinds[kind]], len(alike))
+            asked[kinds[kind]] += 1
+            order = np.random.default_rng([rft.seed, 1, int(kind), epoch]).permutation(alike)
+            chosen.append(int(order[at]))
     return chosen
 
 
