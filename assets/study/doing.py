@@ -171,8 +171,19 @@ class Study:
     def _each(self, todo: Sequence[Callable[[], T]]) -> list[T]:
         """All of them done, in order. Where one fails, those at work end and no other begins; an interrupt
         ends them at the next step that they tell."""
+        failed = threading.Event()
+
+        def begun(each: Callable[[], T]) -> T:
+            if failed.is_set():  # a worker may take the next one up before it is cancelled
+                raise Stopped("a run before it failed")
+            try:
+                return each()
+            except BaseException:
+                failed.set()
+                raise
+
         with ThreadPoolExecutor(self.jobs) as pool:
-            futures: list[Future[T]] = [pool.submit(each) for each in todo]
+            futures: list[Future[T]] = [pool.submit(begun, each) for each in todo]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             except BaseException:

@@ -111,9 +111,9 @@ def read(folder: Path, root: Path) -> Evidence:
     """The evidence in `folder` of the project at `root`. EvidenceError where a file is missing, cannot be
     read or is not the one that was written with the others, where one too many lies there, and where what
     they hold does not fit together: see `_whole`."""
-    if (found := sorted(path.name for path in folder.glob("*"))) != sorted(FILES):
+    if (there := sorted(path.name for path in folder.glob("*"))) != sorted(FILES):
         raise EvidenceError(
-            f"{folder} must hold {', '.join(FILES)}; it holds {', '.join(found) or 'nothing'}"
+            f"{folder} must hold {', '.join(FILES)}; it holds {', '.join(there) or 'nothing'}"
         )
     try:
         about = json.loads((folder / ABOUT).read_bytes())

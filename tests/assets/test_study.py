@@ -156,8 +156,8 @@ def test_a_study_that_was_stopped_goes_on_and_its_numbers_bear_the_check(
     assert started == [], "what is kept stands for it, on a machine that has nothing else"
     assert (out / results.NUMBERS).read_bytes() == (tmp_path / "again" / results.NUMBERS).read_bytes()
 
-    other = project(copy.root, policy={"turns": 2}, study=made.settings.study.model_dump(mode="json"))
-    with pytest.raises(StageError, match="holds 6 sets of answers that other code, data or settings gave"):
+    other = project(copy.root, reward={"invalid": 0.31}, study=made.settings.study.model_dump(mode="json"))
+    with pytest.raises(StageError, match="holds 3 sets of answers that other code, data or settings gave"):
         command.study(other, out, 2, "keep")
 
     monkeypatch.setattr(doing, "answers", lambda study, made: [*asked, Answers("sft", 7, "with tools off")])
