@@ -63,20 +63,16 @@ def learning(evidence: Evidence) -> Json:
             "p": _rounded(test.q),
         }
 
+    def since(name: str) -> Json:
+        test = tests.get((name, PREVIOUS.get(name, "")))
+        found = (None, None) if test is None else (_rounded(test.cell.value), _rounded(test.q))
+        return dict(zip(("difference_vs_previous", "p_vs_previous"), found, strict=True))
+
     phases = [name for name in (BASE, *PREVIOUS, TEACHER) if name in groups]
     made = [(of, of + how) for of in CONTROLLED for how in (TOOLS_OFF, SHUFFLED)]
     controls = [pair for pair in made if pair in tests]
     return {
-        "phases": [
-            row(name)
-            | {
-                "p_vs_previous": _rounded(tests[before].q)
-                if (before := (name, PREVIOUS.get(name, ""))) in tests
-                else None
-            }
-            | version
-            for name in phases
-        ],
+        "phases": [row(name) | since(name) | version for name in phases],
         "controls": [
             row(name) | {"of": of, "p_vs_policy": _rounded(tests[of, name].q)} | version
             for of, name in controls

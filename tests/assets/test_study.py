@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,32 @@ def test_the_plan_is_one_line_and_starts_nothing(tmp_path: Path, capsys: pytest.
     (line,) = capsys.readouterr().out.splitlines()
     assert "12 of 12 trainings (2 steps of RFT each) and 22 of 22 sets of 8 answers are left" in line
     assert not (made.root / "data/versions").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_a_reinforcement_begins_when_its_own_sft_is_done_and_never_where_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+):
+    made = project(tmp_path / "p", study={"seeds": [7, 8], "questions": 8, "steps": 1, "warm_up": 0})
+    study, begun = Study(made, Pace(tmp_path / "pace.json"), jobs, lambda name: None), []
+
+    def teach(training: Training) -> None:
+        if training.method != "sft":
+            assert training.start in study.taught
+        begun.append(training.name)
+        if training.name == "sft-8":
+            time.sleep(0.05)  # what waits for it waits
+            raise StageError("sft-8 cannot be taught")
+        study.taught[training] = training  # type: ignore[assignment]
+
+    monkeypatch.setattr(study, "_teach", teach)
+    monkeypatch.setattr(study, "_answer", lambda each: None)
+    with pytest.raises(StageError, match="sft-8 cannot be taught"):
+        study.run()
+    assert begun[0] == "sft-7" and "sft-8" in begun
+    assert {name for name in begun if name.endswith("-8")} == {"sft-8"}
+    if jobs == 1:
+        assert begun == ["sft-7", "sft-8"], "nothing begins after a failure"
 
 
 @pytest.mark.slow

@@ -98,7 +98,8 @@ def test_a_row_is_what_was_planted(kept: Evidence):
     assert [row["name"] for row in found["phases"]] == ["base", "sft", "rft-base", "rft-full", "teacher"]
     base, sft, _, full, teacher = found["phases"]
     assert set(sft) == {
-        *("name", "seeds", "questions", "accuracy_mean", "accuracy_sd", "ci95", "p_vs_previous"),
+        *("name", "seeds", "questions", "accuracy_mean", "accuracy_sd", "ci95"),
+        *("difference_vs_previous", "p_vs_previous"),
         *("valid_call_rate", "chain_length", "data_version"),
     }
     assert (sft["seeds"], sft["questions"], sft["chain_length"]) == (2, N, 3.0)
@@ -304,6 +305,18 @@ def test_arms_of_which_only_different_seeds_are_done_are_not_compared(tmp_path: 
     assert found["ablations"] == [] and [row["p_vs_previous"] is None for row in found["phases"]] == [
         *(True, False, True)
     ]
+
+
+def test_a_gain_is_over_the_seeds_that_both_have(tmp_path: Path):
+    """SFT's second seed is far worse: no gain of an RFT that has only the first."""
+    few = [*answered("sft", 20, 7), *answered("sft", 5, 8), *answered("rft-full", 19, 7)]
+    evidence.write(tmp_path / results.EVIDENCE, few, STEPS, about())
+    found = learning(evidence.read(tmp_path / results.EVIDENCE, tmp_path))
+    sft, full = found["phases"]
+    assert full["accuracy_mean"] > sft["accuracy_mean"] and full["difference_vs_previous"] == -1 / N
+    met = {aim.text: aim.met for aim in aims(found)}
+    assert met["RFT-Full above SFT, p < 0.05"] is False
+    assert met["RFT-Full: shorter chains, accuracy not lower"] is False
 
 
 def test_the_page_says_from_which_step_intrinsic_terms_were_paid(tmp_path: Path):
