@@ -117,8 +117,8 @@ def read(folder: Path, root: Path) -> Evidence:
         )
     try:
         about = json.loads((folder / ABOUT).read_bytes())
-        for name, digest in about[SEALED].items():
-            if sha256((folder / name).read_bytes()).hexdigest() != digest:
+        for name in (PREDICTIONS, STEPS):
+            if sha256((folder / name).read_bytes()).hexdigest() != about[SEALED][name]:
                 raise EvidenceError(f"{folder / name} is not the file that {ABOUT} was written with")
         version = dvc.hash_directory(folder, root, store=False).version
         predictions = tuple(from_table(Prediction, pq.read_table(folder / PREDICTIONS)))

@@ -95,9 +95,9 @@ def aims(found: Json) -> Iterator[Aim]:
             yield Aim("RFT-Full with its tools off under 40 %", _percent(solved), solved < 0.4)
         if SFT in rows:
             chains = [rows[name]["chain_length"] for name in (SFT, RFT_FULL)]
-            kept = (rows[RFT_FULL]["difference_vs_previous"] or 0) >= 0
-            came = f"{chains[0]:.2f} → {chains[1]:.2f}"
-            yield Aim("RFT-Full: shorter chains, accuracy not lower", came, chains[1] < chains[0] and kept)
+            gain, came = rows[RFT_FULL]["difference_vs_previous"], f"{chains[0]:.2f} → {chains[1]:.2f}"
+            met = None if gain is None else chains[1] < chains[0] and gain >= 0
+            yield Aim("RFT-Full: shorter chains, accuracy not lower", came, met)
     yield from _divergence(found["kl"], found["kl"])
     yield from _divergence(found["kl"], found["kl"]["fast"], "fast, ")
 

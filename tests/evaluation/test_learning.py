@@ -282,6 +282,13 @@ def test_tables_of_one_study_and_the_telling_of_another_are_not_taken_for_one(ou
         results.wrong(out, out)
 
 
+def test_a_seal_that_was_taken_off_is_missed(out: Path):
+    path = out / results.EVIDENCE / evidence.ABOUT
+    path.write_text(json.dumps(json.loads(path.read_text()) | {evidence.SEALED: {}}))
+    with pytest.raises(EvidenceError, match="cannot be read"):
+        results.wrong(out, out)
+
+
 def test_what_a_killed_writer_left_is_cleared_by_the_next(out: Path):
     draft = out / results.EVIDENCE / ".predictions.parquet.17.tmp"
     draft.write_bytes(b"half")
